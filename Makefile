@@ -1,0 +1,43 @@
+# `make demo` and `make test` need Python 3.10 to 3.13, git and make, and nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# The environment is made anew when what it is made of changes, and only then.
+STATE  := $(shell cat pyproject.toml src/visual_sentence/offline/requirements.txt | cksum | tr -d ' ')
+READY  := $(VENV)/ready-$(STATE)
+
+.PHONY: demo test test-fast lint format clean help
+
+help:
+	@echo "make demo       set up, turn photographs into words, answer a question (demo/index.html)"
+	@echo "make test       set up, run all tests"
+	@echo "make test-fast  set up, run the tests that take less than ten seconds each"
+	@echo "make lint       check style        make format  mend it"
+	@echo "make clean      remove the environment and what the demo wrote"
+
+$(READY):
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/visual-sentence offline install
+	touch $@
+
+demo: $(READY)
+	$(BIN)/visual-sentence demo --output demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) demo build dist src/*.egg-info

@@ -1,0 +1,106 @@
+"""The words of a global codebook: what stands beside the weights in a model folder, as `codebook.json`.
+
+Knows words and ids, no vectors. Level 0: imports nothing from this folder.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers.utils import cached_file
+
+FILE_NAME = "codebook.json"
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+
+
+@dataclass(frozen=True)
+class WordVocabulary:
+    """The entries of a global codebook, in the codebook's order.
+
+    Args:
+        words: N texts, subwords, bigrams or trigrams of a language model's vocabulary.
+        token_ids: The language model's own ids for each of them.
+        kinds: "subword", "bigram" or "trigram" for each.
+        groups: A group number for each; an image is given at most one word of a group (copies in case or number).
+        provenance: Where it comes from: language model, joint encoder, templates, filter, image set, counts, digests.
+    """
+
+    words: list[str]
+    token_ids: list[list[int]]
+    kinds: list[str]
+    groups: list[int]
+    provenance: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        counts = {len(self.words), len(self.token_ids), len(self.kinds), len(self.groups)}
+        if len(counts) != 1:
+            raise ValueError(
+                f"A vocabulary needs one entry per word in every list, got {len(self.words)} words, "
+                f"{len(self.token_ids)} token_ids, {len(self.kinds)} kinds and {len(self.groups)} groups."
+            )
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of words and token ids, as hexadecimal digits."""
+        content = json.dumps([self.words, self.token_ids], ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes `codebook.json` into `folder`, one entry a line.
+
+        Returns:
+            The file's path.
+        """
+        rows = zip(self.words, self.token_ids, self.kinds, self.groups, strict=True)
+        entries = ",\n".join(json.dumps(list(row), ensure_ascii=False) for row in rows)
+        provenance = json.dumps({**self.provenance, "words_sha256": self.digest}, ensure_ascii=False, indent=1)
+        path = Path(folder) / FILE_NAME
+        path.write_text(
+            f'{{"provenance": {provenance},\n"columns": ["word", "token_ids", "kind", "group"],\n'
+            f'"entries": [\n{entries}\n]}}\n',
+            encoding="utf-8",
+        )
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "WordVocabulary":
+        """Reads a `codebook.json`.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ValueError: If the words do not belong to the digest that was written with them.
+        """
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        columns = [list(column) for column in zip(*content["entries"], strict=True)] or [[], [], [], []]
+        vocabulary = cls(*columns, provenance=content["provenance"])
+        expected = vocabulary.provenance.get("words_sha256")
+        if expected != vocabulary.digest:
+            raise ValueError(
+                f"{path}: the words do not match their digest ({vocabulary.digest[:12]}, expected {str(expected)[:12]}), "
+                "so tokens would be given wrong words: fetch the file again or build the codebook anew."
+            )
+        return vocabulary
+
+    @classmethod
+    def from_pretrained(cls, folder_or_id: str | Path, **kwargs) -> "WordVocabulary | None":
+        """Loads the vocabulary of a saved model.
+
+        Args:
+            folder_or_id: A model folder or a Hub id.
+            **kwargs: Those of `transformers.utils.cached_file` that `from_pretrained` was called with.
+
+        Returns:
+            The vocabulary, or None where the model has no `codebook.json`.
+        """
+        hub_arguments = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
+        path = cached_file(str(folder_or_id), FILE_NAME, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+        return None if path is None else cls.load(path)
+
+
+__all__ = ["WordVocabulary"]

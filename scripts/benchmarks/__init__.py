@@ -1,0 +1,1 @@
+"""One module per benchmark: ours and the plain way, in one process, on the same work."""

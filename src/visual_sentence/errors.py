@@ -1,0 +1,17 @@
+"""The one exception that means: the user can mend this.
+
+Every place that meets bad input raises `UserError` with a message of one line that says what was found, why it
+matters and what to do. The command line prints that line and ends with status 2; Python callers see an
+ordinary `ValueError`.
+"""
+
+
+class UserError(ValueError):
+    """Bad input, described in one line for the person who gave it.
+
+    Args:
+        message: What was found, why it matters, what to do. Line breaks are folded into spaces.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(str(message).split()))

@@ -1,0 +1,256 @@
+"""Few-shot classification with a frozen language model: prompts, scores and decoding tied together.
+
+Sees words and labels only, and never changes the model.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..errors import UserError
+from .decoding import CONSTRAINTS, GreedyDecoder, matching_answers
+from .prefix_cache import SharedPrefix, can_share_cache
+from .prompts import ClassificationPrompt, Example
+from .questions import Question, encode_question
+from .scoring import cached_log_likelihoods, plain_log_likelihoods
+
+LIKELIHOOD_MODES = ("calibrated", "likelihood")
+SCORING_MODES = ("calibrated", "likelihood", "trie", "exact-match", "prefix-match", "position-mask")
+DEFAULT_PROMPT = ClassificationPrompt()
+# The published code generates 16 tokens; else a free answer may be this much longer than the longest
+# label.
+PUBLISHED_NEW_TOKENS = 16
+SPARE_NEW_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the language model answered to one query.
+
+    Args:
+        label: One of the class names, or None where a generated text was none of them.
+        scores: A value per class name that sums to 1. With "calibrated" and "likelihood" the softmax over the
+            (calibrated) log-likelihoods; where text is generated 1.0 for the answer and 0.0 for the others,
+            and empty where the text was no class name.
+        text: The generated text up to the prompt style's stop, or the label where nothing was generated.
+    """
+
+    label: str | None
+    scores: dict[str, float]
+    text: str
+
+
+class InContextClassifier:
+    """Classifies words by showing a frozen language model a few solved examples.
+
+    Ways to score:
+
+    - "calibrated": the label with the highest log-likelihood, minus its log-likelihood after a query without
+      content (Zhao et al., arXiv:2102.09690, as a difference of log-probabilities).
+    - "likelihood": the label with the highest log-likelihood, summed over its tokens.
+    - "trie": greedy generation in which only labels can be written; always answers with one.
+    - "exact-match": free greedy generation, whose text must be a label (V2L Tokenizer paper,
+      arXiv:2403.07874).
+    - "prefix-match": free greedy generation, whose text must begin with a label; the longest such label
+      counts (the criterion of the paper's published code).
+    - "position-mask": greedy generation in which the j-th token must be the j-th token of any label, then as
+      "prefix-match" (the decoding of the published code).
+
+    The text that all prompts of a call share is run once and kept for the next call. Models whose cache
+    cannot be repeated (see `can_share_cache`) are asked with the whole prompt each time, with the same
+    results.
+
+    Args:
+        model: A causal language model of transformers. It is put into evaluation mode, its weights are not
+            changed.
+        tokenizer: Its tokenizer.
+        prompt: How the question is written.
+        scoring: One of `SCORING_MODES`.
+        batch_size: The most rows in one forward pass.
+        use_cache: False runs every query and label alone with the whole prompt: slow, and good for
+            comparison.
+
+    Raises:
+        UserError: If `scoring` or `batch_size` is not allowed.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: ClassificationPrompt = DEFAULT_PROMPT,
+        scoring: str = "calibrated",
+        batch_size: int = 16,
+        use_cache: bool = True,
+    ):
+        if scoring not in SCORING_MODES:
+            raise UserError(f"There is no scoring {scoring!r}: use one of {', '.join(SCORING_MODES)}.")
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}.")
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.prompt, self.scoring, self.batch_size = prompt, scoring, batch_size
+        self._prefix = SharedPrefix(model) if use_cache and can_share_cache(model) else None
+
+    def classify(
+        self, support: Sequence[Example], queries: Sequence[Sequence[str]], class_names: Sequence[str]
+    ) -> list[Answer]:
+        """Answers each query with a class name.
+
+        Args:
+            support: Solved pairs, in the order in which the model sees them; may be empty.
+            queries: The words of each image in question.
+            class_names: The labels to choose from, at least two.
+
+        Returns:
+            One answer per query, in their order.
+
+        Raises:
+            UserError: If labels and class names do not fit, words are missing, or the prompt is longer than
+                the model's context.
+        """
+        self._check(support, queries, class_names)
+        if not queries:
+            return []
+        prompts = [self.prompt.render(support, words, class_names) for words in queries]
+        if self.scoring in LIKELIHOOD_MODES:
+            if self.scoring == "calibrated":
+                prompts.append(self.prompt.render_content_free(support, class_names))
+            return self._most_likely(prompts, support, class_names)
+        return self._generated(prompts, support, class_names)
+
+    def _most_likely(
+        self, prompts: Sequence[str], support: Sequence[Example], class_names: Sequence[str]
+    ) -> list[Answer]:
+        answers = [self.prompt.answer(name) for name in class_names]
+        questions = [encode_question(self.tokenizer, prompt, answers) for prompt in prompts]
+        self._check_context(questions, 0, support, class_names)
+        if self._prefix is None:
+            log_likelihoods = plain_log_likelihoods(questions, self.model)
+        else:
+            log_likelihoods = cached_log_likelihoods(questions, self._prefix, self.batch_size)
+        if self.scoring == "calibrated":
+            log_likelihoods = log_likelihoods[:-1] - log_likelihoods[-1]
+        # Double precision, so that the scores sum to 1 to the last digit that is ever shown.
+        probabilities = log_likelihoods.double().softmax(-1)
+        best = [class_names[index] for index in probabilities.argmax(-1).tolist()]
+        return [
+            Answer(label, dict(zip(class_names, row, strict=True)), label)
+            for label, row in zip(best, probabilities.tolist(), strict=True)
+        ]
+
+    def _generated(
+        self, prompts: Sequence[str], support: Sequence[Example], class_names: Sequence[str]
+    ) -> list[Answer]:
+        # In a trie the ending tells a label from a longer one that begins with it.
+        ending = "" if self.scoring == "position-mask" else self.prompt.ending
+        answers = [self.prompt.answer(name) + ending for name in class_names]
+        candidates = [encode_question(self.tokenizer, prompt, answers) for prompt in prompts]
+        max_new_tokens = self._max_new_tokens(candidates)
+        constrained = self.scoring in CONSTRAINTS
+        free = [encode_question(self.tokenizer, prompt) for prompt in prompts]
+        questions = candidates if constrained else free
+        self._check_context(questions, max_new_tokens, support, class_names)
+        decoder = GreedyDecoder(
+            self.model,
+            self.tokenizer,
+            constraint=self.scoring if constrained else None,
+            stop=None if any(self.prompt.stop in name for name in class_names) else self.prompt.stop,
+            max_new_tokens=max_new_tokens,
+        )
+        if self._prefix is None:
+            generated = decoder.plain(questions)
+        else:
+            generated = decoder.cached(questions, self._prefix, self.batch_size)
+        return [
+            self._read(question, ids, class_names) for question, ids in zip(questions, generated, strict=True)
+        ]
+
+    def _max_new_tokens(self, questions: Sequence[Question]) -> int:
+        longest = max(len(ids) for question in questions for ids in question.answer_ids)
+        if self.scoring in CONSTRAINTS:
+            return longest + 1  # the end token
+        least = PUBLISHED_NEW_TOKENS if self.prompt.style == "published-code" else 0
+        return max(longest + SPARE_NEW_TOKENS, least)
+
+    def _read(self, question: Question, ids: Sequence[int], class_names: Sequence[str]) -> Answer:
+        """Turns generated tokens into a class name, by the rule of the scoring mode."""
+        if self.scoring == "trie":
+            # The shortest: an answer that was ended here is the beginning of the others that match.
+            index = min(matching_answers(question, ids), key=lambda index: len(question.answer_ids[index]))
+            label, text = class_names[index], class_names[index]
+        else:
+            written = self.tokenizer.decode(ids, skip_special_tokens=True)
+            written = written.removeprefix(question.overlap).lstrip()
+            label = self._label_of(written, class_names)
+            text = self._up_to_stop(written, "" if label is None else self.prompt.answer(label).strip())
+        scores = {} if label is None else {name: float(name == label) for name in class_names}
+        return Answer(label, scores, text)
+
+    def _label_of(self, written: str, class_names: Sequence[str]) -> str | None:
+        """The longest class name that the text is ("exact-match") or begins with (the other modes)."""
+        for name in sorted(class_names, key=len, reverse=True):
+            label = self.prompt.answer(name).strip()
+            exact = self._up_to_stop(written, label) == label
+            if exact or (self.scoring != "exact-match" and written.startswith(label)):
+                return name
+        return None
+
+    def _up_to_stop(self, written: str, label: str) -> str:
+        # The stop may be part of a label, as in "St. Bernard", and then does not end the answer.
+        return (written[: len(label)] + written[len(label) :].split(self.prompt.stop)[0]).strip()
+
+    def _check(
+        self, support: Sequence[Example], queries: Sequence[Sequence[str]], class_names: Sequence[str]
+    ) -> None:
+        """Refuses what cannot be asked, in one line."""
+        if len(class_names) < 2:
+            raise UserError(f"Classification needs at least two class names, got {list(class_names)}.")
+        if not all(name.strip() for name in class_names):
+            raise UserError(f"Class names must not be empty, got {list(class_names)}.")
+        written = Counter(self.prompt.answer(name).strip() for name in class_names)
+        twice = [name for name, count in written.items() if count > 1]
+        if twice:
+            raise UserError(f"Class names must differ, {twice[0]!r} is there {written[twice[0]]} times.")
+        for position, (words, label) in enumerate(support, start=1):
+            if label not in class_names:
+                raise UserError(
+                    f"Example {position} has the label {label!r}, which is not a class name: "
+                    f"use one of {', '.join(class_names)}."
+                )
+            _check_words(words, f"Example {position}")
+        for position, words in enumerate(queries, start=1):
+            _check_words(words, f"Query {position}")
+
+    def _check_context(
+        self,
+        questions: Sequence[Question],
+        new_tokens: int,
+        support: Sequence[Example],
+        class_names: Sequence[str],
+    ) -> None:
+        """Refuses prompts that are longer than the model's context, and says how many examples would fit."""
+        limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        needed = max(
+            len(question.prompt_ids) + max([new_tokens, *map(len, question.answer_ids)])
+            for question in questions
+        )
+        if limit is None or needed <= limit:
+            return
+        empty = encode_question(self.tokenizer, self.prompt.render_content_free((), class_names))
+        shots = max(Counter(label for _, label in support).values(), default=0)
+        fixed = len(empty.prompt_ids) + new_tokens
+        fitting = (limit - fixed) * shots // (needed - fixed)
+        advice = f"use {fitting} shots instead of {shots}, or" if 0 < fitting < shots else "use"
+        raise UserError(
+            f"The prompt needs {needed} positions, the model has {limit}: {advice} fewer words per image, "
+            "fewer repetitions or a model with a longer context."
+        )
+
+
+def _check_words(words: Sequence[str], whose: str) -> None:
+    if isinstance(words, str):
+        raise UserError(f"{whose} must be a sequence of words, got the text {words!r}: split it into words.")
+    if not words or not all(word.strip() for word in words):
+        raise UserError(f"{whose} must have at least one word and no empty ones, got {list(words)}.")

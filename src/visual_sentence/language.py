@@ -1,0 +1,99 @@
+"""Loading a frozen language model: any causal model of transformers, in the dtype that this machine runs fastest."""
+
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .errors import UserError
+from .references import load_config, resolve, unreachable
+
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# bfloat16 must be this much faster than float32 before its rounding is accepted on a CPU.
+WORTHWHILE = 1.3
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A frozen language model and its tokenizer.
+
+    Args:
+        model: A causal model in eval mode whose parameters need no gradient.
+        tokenizer: Its tokenizer.
+        reference: What it was loaded from.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    reference: str
+
+
+def load_language_model(reference: str, dtype: str = "auto", device: str | None = None) -> LanguageModel:
+    """Loads a causal language model and freezes it.
+
+    Args:
+        reference: "offline", a folder or a Hub id (for example "meta-llama/Llama-2-7b-hf").
+        dtype: "float32", "bfloat16", "float16", or "auto": as saved on an accelerator, on a CPU whichever of float32
+            and bfloat16 a short trial finds faster.
+        device: Where to put it; the first accelerator by default, else the CPU.
+
+    Raises:
+        UserError: If there is no such model, it is not a causal language model, or the dtype is unknown.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"Unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}.")
+    folder = resolve(reference, "language-model")
+    config = load_config(reference, folder)
+    device = device or default_device()
+    chosen = DTYPES[dtype] or (cpu_dtype() if device == "cpu" else "auto")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=chosen)
+    except (OSError, ValueError) as error:
+        if "Unrecognized configuration class" in str(error):
+            raise UserError(
+                f"{reference} is a {config.model_type} model, not a causal language model: give a Llama, a GPT, ..."
+            ) from error
+        raise unreachable(reference, error) from error
+    tokenizer = load_text_tokenizer(reference)
+    return LanguageModel(model.to(device).eval().requires_grad_(False), tokenizer, reference)
+
+
+def load_text_tokenizer(reference: str) -> PreTrainedTokenizerBase:
+    """Loads a language model's tokenizer alone.
+
+    Args:
+        reference: "offline", a folder or a Hub id.
+
+    Raises:
+        UserError: If there is none.
+    """
+    folder = resolve(reference, "language-model")
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise unreachable(reference, error) from error
+
+
+def default_device() -> str:
+    """The first accelerator, else "cpu"."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if accelerator is None else accelerator.type
+
+
+@cache
+def cpu_dtype() -> torch.dtype:
+    """bfloat16 where this CPU multiplies it clearly faster than float32, found by a trial of some milliseconds."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = torch.ones(256, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
+        trials = []
+        for _ in range(5):
+            start = time.perf_counter()
+            for _ in range(4):
+                torch.nn.functional.linear(left, right)
+            trials.append(time.perf_counter() - start)
+        return min(trials)
+
+    return torch.bfloat16 if seconds(torch.float32) > WORTHWHILE * seconds(torch.bfloat16) else torch.float32

@@ -1,0 +1,67 @@
+"""References: how a user names a model, and how a name becomes a folder.
+
+A reference is a folder, a Hub id, or one of the words of `OFFLINE_NAMES`, which stand for models made of installed
+packages. Behind `resolve` nothing knows which of the three it was.
+"""
+
+from pathlib import Path
+
+from transformers import AutoConfig, PretrainedConfig
+
+from .errors import UserError
+
+OFFLINE = "offline"
+
+
+def resolve(reference: str, kind: str) -> str:
+    """Turns a reference into what `from_pretrained` takes.
+
+    Args:
+        reference: "offline", a folder or a Hub id.
+        kind: What is wanted of "offline": "language-model", "encoder" or "v2l".
+
+    Returns:
+        The offline model's folder, or the reference itself.
+
+    Raises:
+        UserError: If the offline packages are not installed, or a path is given that does not exist.
+    """
+    if reference == OFFLINE:
+        from .offline import offline_folder  # reads nothing from disk unless it is asked for
+
+        return str(offline_folder(kind))
+    looks_like_path = reference.startswith((".", "/", "~")) or reference.count("/") > 1
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return str(path)
+    if looks_like_path or path.is_file():
+        found = "a file" if path.is_file() else "nothing"
+        raise UserError(f"{reference}: found {found} there, but a model is a folder with a config.json: check the path.")
+    return reference
+
+
+def load_config(reference: str, folder: str) -> PretrainedConfig:
+    """Reads a model's configuration, which tells what kind of model it is.
+
+    Args:
+        reference: What the user wrote, for the message.
+        folder: What `resolve` made of it.
+
+    Raises:
+        UserError: If there is no such model, or it cannot be reached.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise unreachable(reference, error) from error
+
+
+def unreachable(reference: str, error: Exception) -> UserError:
+    """The message for a model that did not load: what was tried, what the library said, what to do."""
+    said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    if Path(reference).expanduser().is_dir():
+        return UserError(f"{reference} is a folder, but not a model that can be loaded ({said}).")
+    return UserError(
+        f"{reference} is neither a local folder nor a model that the Hub gave ({said}): check the spelling and the "
+        "network, or use 'offline'."
+    )

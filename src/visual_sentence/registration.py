@@ -1,0 +1,27 @@
+"""Teaches transformers the package's model types and pipeline tasks."""
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .modeling import ConseConfig, ConseModel, V2LConfig, V2LImageProcessor, V2LModel
+from .pipelines import FEW_SHOT_TASK, VisualFewShotClassificationPipeline
+
+MODELS = ((ConseConfig, ConseModel), (V2LConfig, V2LModel))
+
+
+def register() -> None:
+    """Registers everything; a second call changes nothing.
+
+    Models saved afterwards carry the code that loads them (`auto_map` and the files of `modeling/`), so that they
+    load with `trust_remote_code=True` where this package is not installed.
+    """
+    for config_class, model_class in MODELS:
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoModel.register(config_class, model_class, exist_ok=True)
+        AutoImageProcessor.register(config_class, image_processor_classes={"pil": V2LImageProcessor}, exist_ok=True)
+        config_class.register_for_auto_class()
+        model_class.register_for_auto_class("AutoModel")
+    V2LImageProcessor.register_for_auto_class("AutoImageProcessor")
+    PIPELINE_REGISTRY.register_pipeline(
+        FEW_SHOT_TASK, pipeline_class=VisualFewShotClassificationPipeline, pt_model=AutoModel, type="multimodal"
+    )

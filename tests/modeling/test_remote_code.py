@@ -1,0 +1,78 @@
+"""A saved folder loads in an interpreter that does not have the package, and gives the same words."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from visual_sentence.modeling import ConseConfig, ConseModel, V2LImageProcessor
+
+SCRIPT = """
+import importlib.abc, json, sys
+
+class NoPackage(importlib.abc.MetaPathFinder):  # as on a machine where it is not installed
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "visual_sentence":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoPackage())
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
+
+folder = sys.argv[1]
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+result = {"type": config.model_type}
+if config.model_type == "v2l":
+    processors = [c.from_pretrained(folder, trust_remote_code=True) for c in (AutoImageProcessor, AutoProcessor)]
+    views = [p(Image.new("RGB", (50, 40), "teal"), return_tensors="pt")["global_pixel_values"] for p in processors]
+    assert torch.equal(*views)
+    result["words"] = model.encode(views[0]).global_words
+    result["trainable"] = sum(p.requires_grad for p in model.parameters())
+else:
+    result["embedding"] = model(pixel_values=torch.ones(1, 3, 32, 32)).pooler_output[0].tolist()
+print(json.dumps(result))
+"""
+
+
+def run_without_package(folder, tmp_path) -> dict:
+    """What the script prints in a fresh interpreter, away from the repository."""
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**__import__("os").environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tower", ["clip", "open_clip", "conse"])
+def test_v2l_folder_loads_without_the_package(tower, make_v2l, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "model"
+    model, processor = make_v2l(tower), V2LImageProcessor(global_size=32)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    views = processor(Image.new("RGB", (50, 40), "teal"), return_tensors="pt")
+    expected = model.encode(views["global_pixel_values"]).global_words
+    result = run_without_package(folder, tmp_path)
+    assert result == {"type": "v2l", "words": expected, "trainable": 0}
+
+
+@pytest.mark.slow
+def test_conse_folder_loads_without_the_package(make_v2l, tmp_path):
+    conse = make_v2l("conse").image_tower.model
+    model = ConseModel(ConseConfig.from_dict(conse.config.to_dict())).eval()
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    expected = model(pixel_values=torch.ones(1, 3, 32, 32)).pooler_output[0]
+    result = run_without_package(folder, tmp_path)
+    torch.testing.assert_close(torch.tensor(result["embedding"]), expected)

@@ -1,0 +1,123 @@
+"""Who may import whom (docs/architecture.md), and what the Hub's code loader can follow."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELING = sorted(path for path in (ROOT / "modeling").glob("*.py") if path.name != "__init__.py")
+SOURCE = sorted((ROOT / "src").rglob("*.py"))
+MODELING_MAY_IMPORT = {"torch", "transformers", "numpy", "PIL"}
+STANDARD_LIBRARY = {"abc", "collections", "dataclasses", "hashlib", "importlib", "json", "os", "pathlib"}
+# Files of modeling/ by level; each may import from lower levels only.
+LEVELS = {
+    "configuration_conse": 0,
+    "configuration_v2l": 0,
+    "image_processing_v2l": 0,
+    "vocabulary_v2l": 0,
+    "quantization_v2l": 1,
+    "modeling_conse": 2,
+    "image_tower_v2l": 3,
+    "modeling_v2l": 4,
+}
+# Rooms of the library, each with the rooms it may import from; files directly in the package are rooms too.
+ROOMS = {
+    "errors": set(),
+    "progress": set(),
+    "references": {"errors", "offline"},
+    "image_io": {"errors", "modeling"},
+    "language": {"errors", "references"},
+    "metrics": set(),
+    "encoders": {"errors", "modeling", "references"},
+    "codebook": {"errors", "progress", "modeling"},
+    "hub": {"codebook", "encoders", "modeling"},
+    "offline": {"errors", "references", "modeling", "codebook", "encoders", "hub", "hub_configs"},
+    "words": {"errors", "image_io", "language", "modeling", "progress", "references"},
+    "few_shot": {"errors", "image_io", "language", "metrics", "modeling", "progress", "words"},
+    "pipelines": {"errors", "few_shot", "image_io", "language", "references", "words"},
+    "demo": {"errors", "few_shot", "image_io", "language", "references", "words"},
+    "registration": {"modeling", "pipelines"},
+    "__init__": {"errors", "hub", "image_io", "language", "modeling", "offline", "registration"},
+}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """(dots, module, names) of every import statement in a file, nested ones included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or "", [alias.name for alias in node.names]
+
+
+@pytest.mark.parametrize("path", MODELING, ids=lambda path: path.stem)
+def test_modeling_files_ship_to_the_hub_alone(path: Path):
+    for dots, module, names in imports(path):
+        if dots:
+            assert dots == 1 and module and "." not in module, f"{names}: only `from .file import name` is followed"
+            assert LEVELS[module] < LEVELS[path.stem], f"{path.stem} must not import {module}: not of a lower level"
+        else:
+            assert module.split(".")[0] in MODELING_MAY_IMPORT | STANDARD_LIBRARY, f"{path.stem} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODELING, ids=lambda path: path.stem)
+def test_no_docstring_line_looks_like_a_relative_import(path: Path):
+    # the Hub's finder is a regular expression and reads text too
+    found = re.findall(r"^\s*from\s+\.(\S+)\s+import", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(found) == sorted(module for dots, module, _ in imports(path) if dots)
+
+
+def test_no_class_of_modeling_is_called_a_tokenizer():
+    # save_pretrained would take it for a text tokenizer and write a folder that cannot be loaded
+    names = [
+        node.name
+        for path in MODELING
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name in names if "Tokenizer" in name] == []
+
+
+def room_of(path: Path) -> str:
+    """The room that a file of src/visual_sentence/ belongs to."""
+    parts = path.relative_to(ROOT / "src" / "visual_sentence").with_suffix("").parts
+    return parts[0]
+
+
+LIBRARY = [path for path in SOURCE if path.is_relative_to(ROOT / "src" / "visual_sentence")]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT / "src" / "visual_sentence")))
+def test_rooms_import_only_what_they_may(path: Path):
+    room = room_of(path)
+    depth = len(path.relative_to(ROOT / "src" / "visual_sentence").parts)
+    for dots, module, names in imports(path):
+        outside = module.split(".")[0] if not dots else ""
+        assert outside not in ("visual_sentence", "visual_sentence_cli", "scripts", "modeling"), (
+            f"{path}: inside the package imports are relative, and nothing imports scripts or the command"
+        )
+        if dots == depth:  # from the package's top: another room
+            targets = {module.split(".")[0]} if module else set(names)
+            assert targets <= ROOMS[room] | {room}, f"{room} must not import {targets - ROOMS[room]}"
+        else:
+            assert dots < depth, f"{path} reaches out of the package"
+
+
+def test_every_package_is_listed_for_the_wheel():
+    listed = re.findall(r'^    "(visual_sentence[\w.]*)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    found = {
+        ".".join(path.parent.relative_to(ROOT / "src").parts)
+        for path in SOURCE
+        if path.name == "__init__.py"
+    }
+    assert set(listed) == found | {"visual_sentence.modeling", "visual_sentence.hub_configs"}
+
+
+def test_the_command_loads_no_model_code_before_it_must():
+    for path in (ROOT / "src" / "visual_sentence_cli").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert not (node.module or "").startswith("visual_sentence"), f"{path.name} imports the library on top"
