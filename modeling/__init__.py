@@ -5,6 +5,7 @@ from .configuration_v2l import V2LConfig
 from .image_processing_v2l import V2LImageProcessor
 from .modeling_conse import ConseModel
 from .modeling_v2l import V2LModel, V2LOutput
+from .processing_v2l import V2LProcessor
 from .vocabulary_v2l import WordVocabulary
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "V2LImageProcessor",
     "V2LModel",
     "V2LOutput",
+    "V2LProcessor",
     "WordVocabulary",
 ]

@@ -55,7 +55,9 @@ def _array_to_pil(array: np.ndarray | torch.Tensor) -> Image.Image:
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.ndim != 2 and not (values.ndim == 3 and values.shape[2] in (3, 4)):
-        raise ValueError(f"A picture must have shape (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4, got {values.shape}.")
+        raise ValueError(
+            f"A picture must have shape (H, W), (H, W, C) or (C, H, W) with C = 1, 3 or 4, got {values.shape}."
+        )
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if is_float:
         limit, kind = 1.0, "floating-point pictures must lie in [0, 1]"

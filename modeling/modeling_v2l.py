@@ -120,9 +120,7 @@ class V2LModel(PreTrainedModel):
             self.image_tower.eval()  # frozen batch statistics stay as they were trained
         return self
 
-    def load_codebook(
-        self, embeddings: torch.Tensor, image_center: torch.Tensor, vocabulary: WordVocabulary
-    ) -> None:
+    def load_codebook(self, embeddings: torch.Tensor, image_center: torch.Tensor, vocabulary: WordVocabulary) -> None:
         """Puts a built codebook into the model.
 
         Args:

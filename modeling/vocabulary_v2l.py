@@ -82,8 +82,9 @@ class WordVocabulary:
         expected = vocabulary.provenance.get("words_sha256")
         if expected != vocabulary.digest:
             raise ValueError(
-                f"{path}: the words do not match their digest ({vocabulary.digest[:12]}, expected {str(expected)[:12]}), "
-                "so tokens would be given wrong words: fetch the file again or build the codebook anew."
+                f"{path}: the words do not match their digest (found {vocabulary.digest[:12]}, expected "
+                f"{str(expected)[:12]}), so tokens would be given wrong words: fetch the file again or build the "
+                "codebook anew."
             )
         return vocabulary
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from visual_sentence.modeling import V2LConfig, V2LModel, WordVocabulary
 
 import visual_sentence  # noqa: F401  (registers the model types)
-from visual_sentence.modeling import V2LConfig, V2LModel, WordVocabulary
 from visual_sentence.offline import OFFLINE_PACKAGES
 
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}

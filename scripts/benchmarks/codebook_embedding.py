@@ -21,6 +21,7 @@ def run(
     texts: Sequence[str],
     *,
     reference_texts: int = 200,
+    rounds: int = 3,
     setting: dict[str, Any] | None = None,
 ) -> Measurement:
     """Measures both ways with the plain template.
@@ -29,6 +30,8 @@ def run(
         encoder: The joint encoder's text half.
         texts: What our way embeds; a few thousand fill its batches.
         reference_texts: Of these, spread evenly, how many are also embedded one at a time.
+        rounds: How often both ways are measured in turn; the fastest of each counts, as others may use the
+            machine too.
         setting: Further facts for the report.
 
     Returns:
@@ -40,8 +43,12 @@ def run(
     compared = [texts[i] for i in rows]
     _embed(encoder, compared)
     _embed_one_by_one(encoder, compared[:3])
-    ours, ours_s = timed(lambda: _embed(encoder, texts))
-    reference, reference_s = timed(lambda: _embed_one_by_one(encoder, compared))
+    ours_s = reference_s = float("inf")
+    for _ in range(rounds):
+        ours, seconds = timed(lambda: _embed(encoder, texts))
+        ours_s = min(ours_s, seconds)
+        reference, seconds = timed(lambda: _embed_one_by_one(encoder, compared))
+        reference_s = min(reference_s, seconds)
     return Measurement(
         name="codebook-embedding",
         setting={
@@ -49,6 +56,7 @@ def run(
             "texts": len(texts),
             "reference_texts": count,
             "seconds_are_for_texts": count,
+            "fastest_of_rounds": rounds,
             "tolerance": TOLERANCE,
             "threads": torch.get_num_threads(),
             **(setting or {}),
@@ -67,6 +75,4 @@ def _embed(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
 
 @torch.inference_mode()
 def _embed_one_by_one(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
-    return torch.cat(
-        [encoder.encode_token_ids(encoder.tokenize([text])).float().cpu() for text in texts]
-    ).numpy()
+    return torch.cat([encoder.encode_token_ids(encoder.tokenize([text])).float().cpu() for text in texts]).numpy()

@@ -7,7 +7,7 @@ from .errors import UserError
 from .hub import build_v2l_model, save_v2l_model
 from .image_io import open_image
 from .language import LanguageModel, load_language_model
-from .modeling import ConseConfig, ConseModel, V2LConfig, V2LImageProcessor, V2LModel, V2LOutput, WordVocabulary
+from .modeling import ConseConfig, ConseModel, V2LConfig, V2LImageProcessor, V2LModel, V2LOutput, V2LProcessor, WordVocabulary
 from .offline import offline_folder
 from .registration import register
 
@@ -24,6 +24,7 @@ __all__ = [
     "V2LImageProcessor",
     "V2LModel",
     "V2LOutput",
+    "V2LProcessor",
     "WordVocabulary",
     "build_v2l_model",
     "load_language_model",

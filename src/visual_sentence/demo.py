@@ -63,9 +63,7 @@ def run_demo(output_dir: str | Path, model: str = OFFLINE, language_model: str =
         raise UserError(f"{output} cannot be made ({error.strerror}): choose another folder with --output.") from error
     photographs = load_photographs()
     finder = WordFinder.load(model)
-    words = {
-        name: found.words for name, found in zip(photographs, finder.find(photographs.values()), strict=True)
-    }
+    words = {name: found.words for name, found in zip(photographs, finder.find(photographs.values()), strict=True)}
     loaded = load_language_model(language_model)
     prompt = ClassificationPrompt()
     classifier = InContextClassifier(loaded.model, loaded.tokenizer, prompt=prompt)

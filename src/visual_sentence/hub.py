@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .codebook import GlobalCodebook
 from .encoders import JointEncoder
-from .modeling import V2LConfig, V2LModel, WordVocabulary
+from .modeling import V2LConfig, V2LModel, V2LProcessor, WordVocabulary
 
 
 def build_v2l_model(encoder: JointEncoder, codebook: GlobalCodebook) -> V2LModel:
@@ -45,4 +45,4 @@ def save_v2l_model(encoder: JointEncoder, codebook: GlobalCodebook, folder: str 
         folder: Where to write.
     """
     build_v2l_model(encoder, codebook).save_pretrained(folder)
-    encoder.image_processor.save_pretrained(folder)
+    V2LProcessor(encoder.image_processor).save_pretrained(folder)

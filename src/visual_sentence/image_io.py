@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Features, Image as ImageFeature, IterableDataset, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset, load_from_disk
+from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 
 from .errors import UserError
@@ -58,7 +59,9 @@ def _looks_like(path: Path) -> str:
     head = path.read_bytes()[:256]
     if not head:
         return "are none: the file is empty"
-    return "look like text" if all(byte in b"\t\n\r" or byte >= 32 for byte in head) else "are of no known picture format"
+    return (
+        "look like text" if all(byte in b"\t\n\r" or byte >= 32 for byte in head) else "are of no known picture format"
+    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ def check_images(paths: Sequence[str | Path], skip_bad: bool = False) -> Checked
             good.append(Path(path))
         except UserError as error:
             if not skip_bad:
-                others = f" (nothing was done; --skip-bad leaves such files out of {len(paths)})" if len(paths) > 1 else ""
+                others = (
+                    f" (nothing was done; --skip-bad leaves such files out of {len(paths)})" if len(paths) > 1 else ""
+                )
                 raise UserError(f"{error}{others}") from error
             problems.append(str(error))
     if not good:
@@ -128,7 +133,9 @@ def list_class_folders(folder: str | Path) -> dict[str, list[Path]]:
         raise UserError(f"{folder}: there is no such folder: --support takes a folder with one folder per class.")
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
-        raise UserError(f"{folder} has no class folders: put each class's pictures into a folder named after the class.")
+        raise UserError(
+            f"{folder} has no class folders: put each class's pictures into a folder named after the class."
+        )
     return {path.name.replace("_", " "): list_pictures(path) for path in classes}
 
 
@@ -224,14 +231,17 @@ def load_table(reference: str, split: str = "train") -> Dataset | IterableDatase
                 raise UserError(f"{reference}: there is no such file: check the path.")
             return load_dataset("parquet", data_files=str(path), split="train")
         if path.is_file():
-            raise UserError(f"{reference} is not a Parquet file: give .parquet files, a folder of pictures or a Hub id.")
+            raise UserError(
+                f"{reference} is not a Parquet file: give .parquet files, a folder of pictures or a Hub id."
+            )
         return load_dataset(reference, split=split, streaming=True)
     except UserError:
         raise
     except Exception as error:  # datasets raises anything from ValueError to its own errors here
         said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{reference} cannot be loaded as a data set ({said}): give .parquet files, a folder of pictures or a Hub id."
+            f"{reference} cannot be loaded as a data set ({said}): give .parquet files, a folder of pictures "
+            "or a Hub id."
         ) from error
 
 

@@ -36,7 +36,9 @@ def resolve(reference: str, kind: str) -> str:
         return str(path)
     if looks_like_path or path.is_file():
         found = "a file" if path.is_file() else "nothing"
-        raise UserError(f"{reference}: found {found} there, but a model is a folder with a config.json: check the path.")
+        raise UserError(
+            f"{reference}: found {found} there, but a model is a folder with a config.json: check the path."
+        )
     return reference
 
 

@@ -1,9 +1,9 @@
 """Teaches transformers the package's model types and pipeline tasks."""
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .modeling import ConseConfig, ConseModel, V2LConfig, V2LImageProcessor, V2LModel
+from .modeling import ConseConfig, ConseModel, V2LConfig, V2LImageProcessor, V2LModel, V2LProcessor
 from .pipelines import FEW_SHOT_TASK, VisualFewShotClassificationPipeline
 
 MODELS = ((ConseConfig, ConseModel), (V2LConfig, V2LModel))
@@ -21,7 +21,9 @@ def register() -> None:
         AutoImageProcessor.register(config_class, image_processor_classes={"pil": V2LImageProcessor}, exist_ok=True)
         config_class.register_for_auto_class()
         model_class.register_for_auto_class("AutoModel")
+    AutoProcessor.register(V2LConfig, V2LProcessor, exist_ok=True)
     V2LImageProcessor.register_for_auto_class("AutoImageProcessor")
+    V2LProcessor.register_for_auto_class("AutoProcessor")
     PIPELINE_REGISTRY.register_pipeline(
         FEW_SHOT_TASK, pipeline_class=VisualFewShotClassificationPipeline, pt_model=AutoModel, type="multimodal"
     )

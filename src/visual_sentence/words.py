@@ -53,7 +53,9 @@ class WordFinder:
 
     def __init__(self, model: V2LModel, image_processor: V2LImageProcessor):
         if model.vocabulary is None:
-            raise UserError("This V2L model has no codebook.json, so its tokens have no words: build a codebook for it.")
+            raise UserError(
+                "This V2L model has no codebook.json, so its tokens have no words: build a codebook for it."
+            )
         self.model = model.eval()
         self.image_processor = image_processor
 

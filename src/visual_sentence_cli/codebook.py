@@ -40,7 +40,9 @@ def build(
     continuations: Annotated[
         int | None, typer.Option(min=1, help="M, best continuations taken for each n-gram.")
     ] = None,
-    templates: Annotated[str | None, typer.Option(help="imagenet-80, plain, photo, or one of your own with {}.")] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="imagenet-80, plain, photo, or one of your own with {}.")
+    ] = None,
     cleanup: Annotated[bool | None, typer.Option(help="Keep whole content words in one spelling only.")] = None,
     center: Annotated[bool | None, typer.Option(help="Subtract the mean word and the mean image.")] = None,
     top_per_image: Annotated[int | None, typer.Option(min=1, help="Nearest words noted for each image.")] = None,

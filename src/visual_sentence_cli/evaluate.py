@@ -37,9 +37,7 @@ def few_shot(
             help="Measure once more without the episodes' classes among the image tower's labels.",
         ),
     ] = True,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many episodes of each (way, shot).")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many episodes of each (way, shot).")] = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
     device: options.Device = None,

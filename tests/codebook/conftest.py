@@ -100,9 +100,7 @@ class TinyEncoder:
         if self.fail_after is not None and self.images_seen >= self.fail_after:
             raise KeyboardInterrupt
         self.images_seen += len(images)
-        pixels = torch.stack(
-            [torch.from_numpy(np.asarray(image, dtype=np.float32)).flatten() for image in images]
-        )
+        pixels = torch.stack([torch.from_numpy(np.asarray(image, dtype=np.float32)).flatten() for image in images])
         return F.normalize((pixels / 127.5 - 1) @ self.image_projection, dim=-1)
 
     def whole_words(self, texts):

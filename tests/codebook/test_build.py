@@ -95,9 +95,7 @@ def test_save_and_load(build, tmp_path, dtype):
     assert loaded.embeddings.dtype == torch.float32
     assert torch.equal(loaded.embeddings, built.embeddings)
     loaded.save(tmp_path / "copy", dtype)
-    assert (tmp_path / "copy" / "codebook.json").read_text() == (
-        tmp_path / "out" / "codebook.json"
-    ).read_text()
+    assert (tmp_path / "copy" / "codebook.json").read_text() == (tmp_path / "out" / "codebook.json").read_text()
 
 
 def test_changed_files_are_refused(build, tmp_path):

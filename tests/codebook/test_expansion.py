@@ -86,9 +86,7 @@ def test_two_continuations_equal_a_plain_loop(language_model, tokenizer, entries
         return language_model(torch.tensor([ids])).logits[0, -1].topk(2).indices.tolist()
 
     entries = entries[::4]
-    items = expand_vocabulary(
-        entries, tokenizer, folder=tmp_path, model=language_model, ngrams=ngrams, continuations=2
-    )
+    items = expand_vocabulary(entries, tokenizer, folder=tmp_path, model=language_model, ngrams=ngrams, continuations=2)
     expected = items_one_by_one(language_model, tokenizer, entries, top_two)
     kinds = ("bigram", "trigram")[: ngrams - 1]
     assert items[len(entries) :] == [item for item in expected if item.kind in kinds]
@@ -116,9 +114,7 @@ def test_a_model_without_logits_to_keep(tokenizer, entries, tmp_path):
 
 def test_an_interrupted_run_continues(language_model, tokenizer, entries, tmp_path, forwards, monkeypatch):
     def expand(folder):
-        return expand_vocabulary(
-            entries, tokenizer, folder=folder, model=language_model, batch_size=16, chunk_size=32
-        )
+        return expand_vocabulary(entries, tokenizer, folder=folder, model=language_model, batch_size=16, chunk_size=32)
 
     expected = expand(tmp_path / "whole")
     whole, _ = sum(forwards), forwards.clear()
@@ -144,9 +140,7 @@ def test_other_settings_are_refused(language_model, tokenizer, entries, tmp_path
     with pytest.raises(UserError, match="ngrams was 2 and is now 3"):
         expand_vocabulary(entries[:9], tokenizer, folder=tmp_path, model=language_model, ngrams=3)
     with pytest.raises(UserError, match="language_model"):
-        expand_vocabulary(
-            entries[:9], tokenizer, folder=tmp_path, model=language_model, ngrams=2, llm_name="other"
-        )
+        expand_vocabulary(entries[:9], tokenizer, folder=tmp_path, model=language_model, ngrams=2, llm_name="other")
 
 
 def test_prefix_is_shared_by_few_entries_too(tokenizer):

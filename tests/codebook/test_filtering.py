@@ -30,14 +30,14 @@ def test_counts_equal_all_at_once(encoder, images, codes, tmp_path, monkeypatch,
     expected = torch.zeros(len(codes), dtype=torch.int64)
     for similarities in features @ codes.T:
         expected[similarities.topk(5).indices] += 1
-    counts = count_top_items(shards, codes, image_center=mean_feature(shards) if centred else None)
+    counts = count_top_items(shards, codes, mean_feature(shards) if centred else torch.zeros(16))
     assert torch.equal(counts, expected)
     assert counts.sum() == 5 * len(images)
 
 
 def test_fewer_items_than_places(encoder, images, codes, tmp_path):
     shards = encode_image_set(encoder, images, folder=tmp_path)
-    assert count_top_items(shards, codes[:3]).tolist() == [len(images)] * 3
+    assert count_top_items(shards, codes[:3], torch.zeros(16)).tolist() == [len(images)] * 3
 
 
 @pytest.mark.parametrize("lazy", [False, True])

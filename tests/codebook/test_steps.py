@@ -17,9 +17,7 @@ def test_chunks_come_back_in_order(tmp_path):
 def test_other_settings_are_refused_by_name(tmp_path):
     ChunkFolder(tmp_path, {"same": "x", "size": 3, "names": ("a", "b")})
     ChunkFolder(tmp_path, {"same": "x", "size": 3, "names": ("a", "b")})
-    with pytest.raises(
-        UserError, match=r"names was .* and is now .*; size was 3 and is now 4.*Delete"
-    ) as error:
+    with pytest.raises(UserError, match=r"names was .* and is now .*; size was 3 and is now 4.*Delete") as error:
         ChunkFolder(tmp_path, {"same": "x", "size": 4, "names": ["a"]})
     assert "same" not in str(error.value)
 

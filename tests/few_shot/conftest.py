@@ -62,9 +62,7 @@ def metaspace_tokenizer():
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
 
 def _llama_like(config_class, model_class, **settings):
@@ -97,9 +95,7 @@ def mistral():
 @pytest.fixture(scope="session")
 def gpt2():
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=VOCAB_SIZE, n_embd=32, n_layer=2, n_head=4, n_positions=1024, initializer_range=0.3
-    )
+    config = GPT2Config(vocab_size=VOCAB_SIZE, n_embd=32, n_layer=2, n_head=4, n_positions=1024, initializer_range=0.3)
     return GPT2LMHeadModel(config).eval()
 
 

@@ -32,9 +32,7 @@ def fed_tokens(llama):
 
 
 def assert_same(answers, expected):
-    assert [(answer.label, answer.text) for answer in answers] == [
-        (answer.label, answer.text) for answer in expected
-    ]
+    assert [(answer.label, answer.text) for answer in answers] == [(answer.label, answer.text) for answer in expected]
     for answer, other in zip(answers, expected, strict=True):
         assert answer.scores == pytest.approx(other.scores, abs=1e-5)
 
@@ -43,9 +41,7 @@ def assert_same(answers, expected):
 @pytest.mark.parametrize("style", PROMPT_STYLES)
 @pytest.mark.parametrize("tokenizer_name", ["bpe_tokenizer", "metaspace_tokenizer"])
 @pytest.mark.parametrize("model_name", ["llama", "gpt2", "mistral"])
-def test_cached_equals_plain(
-    request, model_name, tokenizer_name, style, scoring, support, queries, class_names
-):
+def test_cached_equals_plain(request, model_name, tokenizer_name, style, scoring, support, queries, class_names):
     model, tokenizer = request.getfixturevalue(model_name), request.getfixturevalue(tokenizer_name)
     settings = {"prompt": ClassificationPrompt(style), "scoring": scoring}
     cached = InContextClassifier(model, tokenizer, **settings, batch_size=3)
@@ -64,9 +60,7 @@ def test_scores_sum_to_one_and_the_label_has_the_highest(llama, bpe_tokenizer, s
         assert answer.label == answer.text == max(answer.scores, key=answer.scores.get)
 
 
-def test_calibration_divides_by_the_answer_to_a_content_free_query(
-    llama, bpe_tokenizer, support, queries, class_names
-):
+def test_calibration_divides_by_the_answer_to_a_content_free_query(llama, bpe_tokenizer, support, queries, class_names):
     likelihood = InContextClassifier(llama, bpe_tokenizer, scoring="likelihood")
     calibrated = InContextClassifier(llama, bpe_tokenizer, scoring="calibrated")
     asked = likelihood.classify(support, [queries[0], ("N/A",)], class_names)
@@ -77,9 +71,7 @@ def test_calibration_divides_by_the_answer_to_a_content_free_query(
 
 
 @pytest.mark.parametrize("model_name", ["llama", "gpt2"])
-def test_a_trie_always_answers_with_a_label(
-    request, model_name, bpe_tokenizer, support, queries, class_names
-):
+def test_a_trie_always_answers_with_a_label(request, model_name, bpe_tokenizer, support, queries, class_names):
     model = request.getfixturevalue(model_name)
     classifier = InContextClassifier(model, bpe_tokenizer, scoring="trie")
     for answer in classifier.classify(support, queries * 3, class_names):

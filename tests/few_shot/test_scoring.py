@@ -25,9 +25,7 @@ class BigramModel(nn.Module):
         self.logits = torch.tensor(table).log()
         self.config = LlamaConfig(num_hidden_layers=1)
 
-    def forward(
-        self, input_ids, past_key_values=None, attention_mask=None, position_ids=None, use_cache=False
-    ):
+    def forward(self, input_ids, past_key_values=None, attention_mask=None, position_ids=None, use_cache=False):
         if past_key_values is not None:
             states = torch.zeros(*input_ids.shape, 1)[:, None]
             past_key_values.update(states, states, 0)
@@ -114,8 +112,6 @@ def test_a_complete_row_is_left_alone():
     assert processor(torch.tensor([[9, END, 3]]), torch.ones(1, 10)).tolist() == [[1.0] * 10]
 
 
-@pytest.mark.parametrize(
-    ("generated", "matching"), [([5], [0, 1]), ([5, 7], [1]), ([9, 3, 3], [2]), ([], [0, 1, 2])]
-)
+@pytest.mark.parametrize(("generated", "matching"), [([5], [0, 1]), ([5, 7], [1]), ([9, 3, 3], [2]), ([], [0, 1, 2])])
 def test_matching_answers(generated, matching):
     assert matching_answers(QUESTION, generated) == matching

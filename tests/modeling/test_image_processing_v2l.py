@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from visual_sentence.modeling import V2LImageProcessor
 from visual_sentence.modeling.image_processing_v2l import to_rgb
 
@@ -128,5 +127,13 @@ def test_settings_survive_saving(tmp_path):
     processor = V2LImageProcessor(local_size=64, global_size=32, global_crop=False, global_mean=[0.1, 0.2, 0.3])
     processor.save_pretrained(tmp_path)
     loaded = V2LImageProcessor.from_pretrained(tmp_path)
-    names = ("local_size", "global_size", "global_resize", "global_crop", "global_resample", "global_mean", "global_std")
+    names = (
+        "local_size",
+        "global_size",
+        "global_resize",
+        "global_crop",
+        "global_resample",
+        "global_mean",
+        "global_std",
+    )
     assert [getattr(loaded, name) for name in names] == [getattr(processor, name) for name in names]

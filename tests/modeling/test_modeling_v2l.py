@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from visual_sentence.modeling import V2LConfig, V2LModel, WordVocabulary
 from visual_sentence.modeling.quantization_v2l import GlobalQuantizer
 

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 import torch
-
-from visual_sentence.modeling import ConseConfig, ConseModel, V2LImageProcessor
+from visual_sentence.modeling import ConseConfig, ConseModel, V2LImageProcessor, V2LProcessor
 
 SCRIPT = """
 import importlib.abc, json, sys
@@ -30,7 +29,9 @@ if config.model_type == "v2l":
     processors = [c.from_pretrained(folder, trust_remote_code=True) for c in (AutoImageProcessor, AutoProcessor)]
     views = [p(Image.new("RGB", (50, 40), "teal"), return_tensors="pt")["global_pixel_values"] for p in processors]
     assert torch.equal(*views)
-    result["words"] = model.encode(views[0]).global_words
+    output = model.encode(views[0])
+    result["words"] = output.global_words
+    assert processors[1].batch_decode(output.global_tokens) == result["words"]
     result["trainable"] = sum(p.requires_grad for p in model.parameters())
 else:
     result["embedding"] = model(pixel_values=torch.ones(1, 3, 32, 32)).pooler_output[0].tolist()
@@ -60,7 +61,7 @@ def test_v2l_folder_loads_without_the_package(tower, make_v2l, tmp_path):
     folder = tmp_path / "model"
     model, processor = make_v2l(tower), V2LImageProcessor(global_size=32)
     model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    V2LProcessor(processor).save_pretrained(folder)
     views = processor(Image.new("RGB", (50, 40), "teal"), return_tensors="pt")
     expected = model.encode(views["global_pixel_values"]).global_words
     result = run_without_package(folder, tmp_path)

@@ -64,9 +64,7 @@ class CodebookRecipe:
 
     def __post_init__(self) -> None:
         if self.ngrams not in (1, 2, 3):
-            raise UserError(
-                f"ngrams is {self.ngrams}, but items of 1, 2 or 3 words can be made: choose one of these."
-            )
+            raise UserError(f"ngrams is {self.ngrams}, but items of 1, 2 or 3 words can be made: choose one of these.")
         for name in ("continuations", "top_per_image", "min_count"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, which leaves nothing: give at least 1.")
@@ -138,33 +136,19 @@ def build_codebook(
         ngrams=recipe.ngrams,
         continuations=recipe.continuations,
     )
-    candidates = distinct_items(expanded)
-    if recipe.cleanup:
-        candidates = clean_items(candidates, encoder)
-    if not candidates:
-        raise UserError("The clean-up left no word of the vocabulary. Use a recipe without clean-up.")
-    codes = torch.tensor(
-        embed_texts(
-            encoder,
-            [item.text for item in candidates],
-            folder=steps / "embedding",
-            templates=recipe.templates,
-            renormalize=recipe.renormalize,
-        )
+    candidates = _candidates(expanded, recipe, encoder)
+    embeddings = embed_texts(
+        encoder,
+        [item.text for item in candidates],
+        folder=steps / "embedding",
+        templates=recipe.templates,
+        renormalize=recipe.renormalize,
     )
-    shards = encode_image_set(
-        encoder, images, folder=steps / "images", images_name=images_name, batch_size=batch_size
-    )
-    image_center = mean_feature(shards) if recipe.center else torch.zeros(codes.shape[1])
+    shards = encode_image_set(encoder, images, folder=steps / "images", images_name=images_name, batch_size=batch_size)
+    codes, image_center = torch.tensor(embeddings), torch.zeros(encoder.embedding_dim)
     if recipe.center:
-        codes = center(codes, codes.mean(0))
-    counts = count_top_items(
-        shards,
-        codes,
-        image_center=image_center if recipe.center else None,
-        top_per_image=recipe.top_per_image,
-        device=device,
-    )
+        codes, image_center = center(codes, codes.mean(0)), mean_feature(shards)
+    counts = count_top_items(shards, codes, image_center, top_per_image=recipe.top_per_image, device=device)
     kept = frequent_items(counts, recipe.min_count)
     items = [candidates[i] for i in kept.tolist()]
     provenance = {
@@ -182,6 +166,15 @@ def build_codebook(
     }
     _assemble(items, codes[kept], image_center, provenance).save(output_dir, dtype)
     return GlobalCodebook.load(output_dir)
+
+
+def _candidates(expanded: Sequence[Item], recipe: CodebookRecipe, encoder: WholeWordEncoder) -> list[Item]:
+    candidates = distinct_items(expanded)
+    if recipe.cleanup:
+        candidates = clean_items(candidates, encoder)
+    if not candidates:
+        raise UserError("The clean-up left no word of the vocabulary. Use a recipe without clean-up.")
+    return candidates
 
 
 def _assemble(

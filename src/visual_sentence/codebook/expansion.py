@@ -7,7 +7,7 @@ again, makes M trigrams.
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -69,8 +69,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
         UserError: The prompts share no id, so the words have no ids of their own in this tokenizer.
     """
     encoded = tokenizer([f"{PROMPT_PREFIX} {text}" for text in texts])["input_ids"]
-    # The bare prefix takes part, or else entries that all begin alike would lose their first ids to the
-    # prefix.
+    # The bare prefix takes part: entries that all begin alike would lose their first ids otherwise.
     shared = _common_start([tokenizer(PROMPT_PREFIX)["input_ids"], *(ids[:-1] for ids in encoded)])
     if not shared:
         raise UserError(
@@ -88,8 +87,7 @@ def _common_start(sequences: Sequence[list[int]]) -> list[int]:
 
 
 class PrefixReader:
-    """A causal language model that has read the shared prefix once and continues it for many suffixes at a
-    time.
+    """A causal language model that reads the shared prefix once, then many suffixes at a time.
 
     Args:
         model: Any causal language model of transformers with a key-value cache.
@@ -98,8 +96,7 @@ class PrefixReader:
 
     def __init__(self, model: PreTrainedModel, prefix_ids: Sequence[int]):
         self.model = model
-        # The head over the whole vocabulary costs about as much as eight layers of a 135M model: last
-        # position only.
+        # The head over the whole vocabulary costs as much as eight layers of a 135M model: once per prompt.
         accepts = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
         self._prefix_cache = self.next_logits(torch.tensor([list(prefix_ids)]), cache=None)[1]
@@ -121,9 +118,7 @@ class PrefixReader:
         Returns:
             The logits [B, V] of the token that follows, in the model's dtype, and the grown cache.
         """
-        output = self.model(
-            input_ids.to(self.model.device), past_key_values=cache, use_cache=True, **self._last_only
-        )
+        output = self.model(input_ids.to(self.model.device), past_key_values=cache, use_cache=True, **self._last_only)
         return output.logits[:, -1], output.past_key_values
 
 
@@ -202,15 +197,11 @@ def expand_vocabulary(
         UserError: `folder` holds results of other settings, or a language model is needed and none was given.
     """
     prompts = encode_prompts(tokenizer, [entry.text for entry in entries])
-    subwords = [
-        Item(entry.text, tuple(ids), KINDS[0]) for entry, ids in zip(entries, prompts.suffixes, strict=True)
-    ]
+    subwords = [Item(entry.text, tuple(ids), KINDS[0]) for entry, ids in zip(entries, prompts.suffixes, strict=True)]
     if ngrams == 1:
         return subwords
     if model is None:
-        raise UserError(
-            f"ngrams={ngrams} asks the language model for continuations: give one, or use ngrams=1."
-        )
+        raise UserError(f"ngrams={ngrams} asks the language model for continuations: give one, or use ngrams=1.")
     found = _continuation_ids(
         model, tokenizer, prompts, folder, llm_name, ngrams, continuations, batch_size, chunk_size
     )
@@ -228,8 +219,7 @@ def _continuation_ids(
     batch_size: int,
     chunk_size: int,
 ) -> np.ndarray:
-    """What `continue_suffixes` says of all prompts, int32 [N, M, 1 or 1 + M]; progress is kept in
-    `folder`."""
+    """The answers of `continue_suffixes` for all prompts, int32; progress is kept in `folder`."""
     settings = {
         "language_model": llm_name,
         "parameters": model.num_parameters(),
@@ -242,31 +232,45 @@ def _continuation_ids(
     progress = ChunkFolder(folder, settings)
     # Neighbours of one length share a forward pass without padding.
     order = sorted(range(len(prompts.suffixes)), key=lambda i: len(prompts.suffixes[i]))
-    done = progress.rows
-    if done < len(order):
-        token_ids = list(readable_texts(tokenizer))
-        # Models may have more logits than tokens, and tokenizers more tokens than the model has logits.
-        readable = torch.zeros(
-            max(model.config.get_text_config().vocab_size, *token_ids) + 1, dtype=torch.bool
-        )
-        readable[token_ids] = True
+    if progress.rows < len(order):
         ask = partial(
             continue_suffixes,
             PrefixReader(model, prompts.prefix_ids),
-            readable=readable,
+            readable=_readable_mask(model, tokenizer),
             ngrams=ngrams,
             continuations=continuations,
         )
-        with progress_bar("Expanding the vocabulary", len(order), done=done) as bar:
-            for start in range(done, len(order), chunk_size):
-                batches = []
-                chunk = [prompts.suffixes[i] for i in order[start : start + chunk_size]]
-                # M trigram prompts come from each bigram prompt: the larger of the two batches is meant.
-                for batch in _equal_length_batches(chunk, max(1, batch_size // continuations)):
-                    batches.append(ask(torch.tensor(batch)).to("cpu", torch.int32))
-                    bar.advance(len(batch))
-                progress.append(torch.cat(batches).numpy())
+        # M trigram prompts come from each bigram prompt: the larger of the two batches is meant.
+        prompts_per_batch = max(1, batch_size // continuations)
+        _ask_in_chunks(ask, [prompts.suffixes[i] for i in order], progress, chunk_size, prompts_per_batch)
     return np.concatenate(list(progress))[np.argsort(order)]
+
+
+def _readable_mask(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Which tokens may end a bigram or trigram, bool [V]."""
+    token_ids = list(readable_texts(tokenizer))
+    # Models may have more logits than tokens, and tokenizers more tokens than the model has logits.
+    mask = torch.zeros(max(model.config.get_text_config().vocab_size, *token_ids) + 1, dtype=torch.bool)
+    mask[token_ids] = True
+    return mask
+
+
+def _ask_in_chunks(
+    ask: Callable[[torch.Tensor], torch.Tensor],
+    suffixes: Sequence[list[int]],
+    progress: ChunkFolder,
+    chunk_size: int,
+    batch_size: int,
+) -> None:
+    """Asks for what `progress` does not hold yet, batch by batch, and saves chunk by chunk."""
+    done = progress.rows
+    with progress_bar("Expanding the vocabulary", len(suffixes), done=done) as bar:
+        for start in range(done, len(suffixes), chunk_size):
+            answers = []
+            for batch in _equal_length_batches(suffixes[start : start + chunk_size], batch_size):
+                answers.append(ask(torch.tensor(batch)).to("cpu", torch.int32))
+                bar.advance(len(batch))
+            progress.append(torch.cat(answers).numpy())
 
 
 def _equal_length_batches(suffixes: Sequence[list[int]], batch_size: int) -> Iterator[list[list[int]]]:
@@ -275,9 +279,7 @@ def _equal_length_batches(suffixes: Sequence[list[int]], batch_size: int) -> Ite
         yield from (members[i : i + batch_size] for i in range(0, len(members), batch_size))
 
 
-def _longer_items(
-    tokenizer: PreTrainedTokenizerBase, suffixes: Sequence[list[int]], found: np.ndarray
-) -> list[Item]:
+def _longer_items(tokenizer: PreTrainedTokenizerBase, suffixes: Sequence[list[int]], found: np.ndarray) -> list[Item]:
     """Bigrams, then trigrams, in the order of the entries, from what `continue_suffixes` found."""
     bigrams, trigrams = [], []
     for suffix, continuations in zip(suffixes, found.tolist(), strict=True):
@@ -288,9 +290,7 @@ def _longer_items(
     token_ids = bigrams + trigrams
     kinds = [KINDS[1]] * len(bigrams) + [KINDS[2]] * len(trigrams)
     texts = tokenizer.batch_decode(token_ids, clean_up_tokenization_spaces=False)
-    return [
-        Item(" ".join(t.split()), ids, kind) for t, ids, kind in zip(texts, token_ids, kinds, strict=True)
-    ]
+    return [Item(" ".join(t.split()), ids, kind) for t, ids, kind in zip(texts, token_ids, kinds, strict=True)]
 
 
 def distinct_items(items: Sequence[Item]) -> list[Item]:

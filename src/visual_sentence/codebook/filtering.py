@@ -76,9 +76,7 @@ def encode_image_set(
         while shard := list(_encode_batches(encoder, islice(remaining, shard_size), batch_size, bar)):
             shards.append(torch.cat(shard).numpy())
     if not shards.rows:
-        raise UserError(
-            f"The image set {images_name!r} is empty, so nothing could be kept: give at least one image."
-        )
+        raise UserError(f"The image set {images_name!r} is empty, so nothing could be kept: give at least one image.")
     shards.finish()
     return shards
 
@@ -125,8 +123,8 @@ def center(features: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
 def count_top_items(
     shards: Iterable[np.ndarray],
     codes: torch.Tensor,
+    image_center: torch.Tensor,
     *,
-    image_center: torch.Tensor | None = None,
     top_per_image: int = 5,
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
@@ -135,23 +133,22 @@ def count_top_items(
     Args:
         shards: Image features [n, D] each, as `encode_image_set` wrote them.
         codes: float32 [N, D], the candidates; already centred where the images are to be.
-        image_center: float32 [D], subtracted from the image features, which are then scaled to length 1.
+        image_center: float32 [D], subtracted from the image features; zeros where nothing is centred.
         top_per_image: Places per image.
         device: Where the similarities are computed.
 
     Returns:
         int64 [N].
     """
-    codes = codes.to(device)
+    codes, image_center = codes.to(device), image_center.to(device)
     places = min(top_per_image, len(codes))
     counts = torch.zeros(len(codes), dtype=torch.int64, device=device)
     rows = max(1, SIMILARITY_BUDGET // len(codes))
     for shard in shards:
         for start in range(0, len(shard), rows):
             features = torch.from_numpy(shard[start : start + rows].astype(np.float32)).to(device)
-            if image_center is not None:
-                features = center(features, image_center.to(device))
-            top = (features @ codes.T).topk(places).indices
+            # Not scaled to length 1 again: the order of the codes is the same at any length.
+            top = ((features - image_center) @ codes.T).topk(places).indices
             counts += torch.bincount(top.flatten(), minlength=len(codes))
     return counts.cpu()
 

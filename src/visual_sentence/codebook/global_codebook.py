@@ -47,9 +47,7 @@ class GlobalCodebook:
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
-        lengths = {
-            name: len(getattr(self, name)) for name in ("words", "token_ids", "kinds", "groups", "embeddings")
-        }
+        lengths = {name: len(getattr(self, name)) for name in ("words", "token_ids", "kinds", "groups", "embeddings")}
         if len(set(lengths.values())) != 1:
             found = ", ".join(f"{length} {name}" for name, length in lengths.items())
             raise UserError(f"The parts of a codebook must be of one length, found {found}. Build it again.")
@@ -96,8 +94,7 @@ class GlobalCodebook:
         for name in (WORDS_FILE, TENSORS_FILE):
             if not (folder / name).is_file():
                 raise UserError(
-                    f"There is no {name} in {folder}, so it holds no global codebook: build one or "
-                    "correct the path."
+                    f"There is no {name} in {folder}, so it holds no global codebook: build one or correct the path."
                 )
         try:
             vocabulary = WordVocabulary.load(folder / WORDS_FILE)

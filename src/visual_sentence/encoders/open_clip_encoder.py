@@ -139,7 +139,9 @@ def _view(reference: str, model: torch.nn.Module) -> V2LImageProcessor:
     size = config["size"] if isinstance(config["size"], int) else config["size"][0]
     mode = config.get("resize_mode") or "shortest"
     if mode == "longest":
-        raise UserError(f"{reference} pads its pictures (resize mode 'longest'), which is not supported: choose another.")
+        raise UserError(
+            f"{reference} pads its pictures (resize mode 'longest'), which is not supported: choose another."
+        )
     bicubic = (config.get("interpolation") or "bicubic") == "bicubic"
     return V2LImageProcessor(
         global_size=size,

@@ -163,9 +163,7 @@ class InContextClassifier:
             generated = decoder.plain(questions)
         else:
             generated = decoder.cached(questions, self._prefix, self.batch_size)
-        return [
-            self._read(question, ids, class_names) for question, ids in zip(questions, generated, strict=True)
-        ]
+        return [self._read(question, ids, class_names) for question, ids in zip(questions, generated, strict=True)]
 
     def _max_new_tokens(self, questions: Sequence[Question]) -> int:
         longest = max(len(ids) for question in questions for ids in question.answer_ids)
@@ -201,9 +199,7 @@ class InContextClassifier:
         # The stop may be part of a label, as in "St. Bernard", and then does not end the answer.
         return (written[: len(label)] + written[len(label) :].split(self.prompt.stop)[0]).strip()
 
-    def _check(
-        self, support: Sequence[Example], queries: Sequence[Sequence[str]], class_names: Sequence[str]
-    ) -> None:
+    def _check(self, support: Sequence[Example], queries: Sequence[Sequence[str]], class_names: Sequence[str]) -> None:
         """Refuses what cannot be asked, in one line."""
         if len(class_names) < 2:
             raise UserError(f"Classification needs at least two class names, got {list(class_names)}.")
@@ -233,8 +229,7 @@ class InContextClassifier:
         """Refuses prompts that are longer than the model's context, and says how many examples would fit."""
         limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         needed = max(
-            len(question.prompt_ids) + max([new_tokens, *map(len, question.answer_ids)])
-            for question in questions
+            len(question.prompt_ids) + max([new_tokens, *map(len, question.answer_ids)]) for question in questions
         )
         if limit is None or needed <= limit:
             return

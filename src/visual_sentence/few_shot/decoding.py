@@ -126,9 +126,7 @@ def matching_answers(question: Question, generated: Sequence[int]) -> list[int]:
     """
     matching = list(range(len(question.answer_ids)))
     for position, token in enumerate(generated):
-        going_on = [
-            index for index in matching if question.answer_ids[index][position : position + 1] == (token,)
-        ]
+        going_on = [index for index in matching if question.answer_ids[index][position : position + 1] == (token,)]
         if not going_on:
             break
         matching = going_on
@@ -206,9 +204,7 @@ class GreedyDecoder:
             # generate takes the new tokens alone, but a mask over cache and new tokens.
             mask = torch.cat([suffix_mask.new_ones(len(rows), length), suffix_mask], dim=1)
             batch = [questions[row] for row in rows]
-            answers.update(
-                zip(rows, self._generate(batch, input_ids, mask, prefix.rows(len(rows))), strict=True)
-            )
+            answers.update(zip(rows, self._generate(batch, input_ids, mask, prefix.rows(len(rows))), strict=True))
         return [answers[row] for row in range(len(questions))]
 
     @torch.inference_mode()

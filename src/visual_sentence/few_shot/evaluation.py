@@ -15,7 +15,8 @@ from random import Random
 from typing import Any
 
 import torch
-from datasets import Dataset, Image as ImageFeature
+from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image
 
 from ..errors import UserError
@@ -25,7 +26,7 @@ from ..metrics.few_shot_accuracy.few_shot_accuracy import FewShotAccuracy
 from ..modeling.image_processing_v2l import to_rgb
 from ..progress import progress_bar
 from ..words import ImageWords, WordFinder
-from .classifier import InContextClassifier
+from .classifier import DEFAULT_PROMPT, InContextClassifier
 from .prompts import ClassificationPrompt, Example
 
 COLUMNS = ("way", "shot", "class_names", "support_images", "support_labels", "query_image", "query_label")
@@ -94,9 +95,7 @@ def load_episodes(reference: str, limit: int | None = None) -> EpisodeSet:
     data = load_table(reference)
     missing = [column for column in COLUMNS if column not in (data.features or {})]
     if missing:
-        raise UserError(
-            f"{reference} has no column {', '.join(missing)}: episodes need {', '.join(COLUMNS)}."
-        )
+        raise UserError(f"{reference} has no column {', '.join(missing)}: episodes need {', '.join(COLUMNS)}.")
     data = _without_decoding(data)
     seen: dict[tuple[int, int], int] = defaultdict(int)
     episodes, images = [], {}
@@ -143,7 +142,7 @@ class FewShotSetting:
 
     num_words: int
     scoring: str = "calibrated"
-    prompt: ClassificationPrompt = ClassificationPrompt()
+    prompt: ClassificationPrompt = DEFAULT_PROMPT
     shuffle_words: bool = False
     seed: int = 0
 
@@ -218,9 +217,7 @@ def _evaluate(
     return [_summary(way, shot, rows) for (way, shot), rows in sorted(answers.items())]
 
 
-def _answer(
-    episode: Episode, known: dict[str, ImageWords], classifier: InContextClassifier
-) -> dict[str, Any]:
+def _answer(episode: Episode, known: dict[str, ImageWords], classifier: InContextClassifier) -> dict[str, Any]:
     """Answers one episode by the language model and by nearest class mean."""
     names = [name.replace("_", " ") for name in episode.class_names]
     support = [

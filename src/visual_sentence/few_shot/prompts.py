@@ -85,16 +85,10 @@ class ClassificationPrompt:
 
     def __post_init__(self):
         if self.style not in PROMPT_STYLES:
-            raise UserError(
-                f"There is no prompt style {self.style!r}: use one of {', '.join(PROMPT_STYLES)}."
-            )
+            raise UserError(f"There is no prompt style {self.style!r}: use one of {', '.join(PROMPT_STYLES)}.")
         if not isinstance(self.induction, bool):
             raise UserError(f"induction must be True or False, got {self.induction!r}.")
-        if (
-            isinstance(self.repetitions, bool)
-            or not isinstance(self.repetitions, int)
-            or self.repetitions < 0
-        ):
+        if isinstance(self.repetitions, bool) or not isinstance(self.repetitions, int) or self.repetitions < 0:
             raise UserError(f"repetitions must be a whole number from 0 upwards, got {self.repetitions!r}.")
 
     @property
@@ -111,9 +105,7 @@ class ClassificationPrompt:
         """The text that follows the prompt where `label` is the answer, its leading space included."""
         return _STYLES[self.style].lead + self._class_name(label)
 
-    def render(
-        self, support: Sequence[Example], query_words: Sequence[str], class_names: Sequence[str]
-    ) -> str:
+    def render(self, support: Sequence[Example], query_words: Sequence[str], class_names: Sequence[str]) -> str:
         """Writes the whole prompt, up to where the answer begins.
 
         Args:

@@ -76,9 +76,7 @@ def batches(lengths: Sequence[int], batch_size: int, mixed_lengths: bool) -> Ite
             yield indices[begin : begin + batch_size]
 
 
-def pad(
-    sequences: Sequence[Sequence[int]], side: str, device: torch.device | str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(sequences: Sequence[Sequence[int]], side: str, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
     """Stacks sequences of different lengths.
 
     Args:

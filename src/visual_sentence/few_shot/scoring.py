@@ -37,9 +37,7 @@ def plain_log_likelihoods(questions: Sequence[Question], model: PreTrainedModel)
 
 
 @torch.inference_mode()
-def cached_log_likelihoods(
-    questions: Sequence[Question], prefix: SharedPrefix, batch_size: int
-) -> torch.Tensor:
+def cached_log_likelihoods(questions: Sequence[Question], prefix: SharedPrefix, batch_size: int) -> torch.Tensor:
     """Scores every answer in three levels: the shared prefix once, then batches of queries, then of answers.
 
     Args:

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ..errors import UserError
+from ..progress import progress_bar
 from .packages import OFFLINE_PACKAGES
 
 HOME_VARIABLE = "VISUAL_SENTENCE_HOME"
@@ -56,7 +57,8 @@ def offline_folder(kind: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.is_dir():
-                _convert(CONVERTERS[kind], target)
+                with progress_bar(f"converting the offline {kind} (once)", total=None):
+                    _convert(CONVERTERS[kind], target)
     except OSError as error:
         raise UserError(
             f"The offline models cannot be kept in {target.parent} ({error.strerror or error}): "

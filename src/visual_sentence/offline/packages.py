@@ -66,7 +66,9 @@ class OfflinePackage:
             )
         path = self.folder / self.file
         with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256") if sys.version_info >= (3, 11) else hashlib.sha256(stream.read())
+            digest = (
+                hashlib.file_digest(stream, "sha256") if sys.version_info >= (3, 11) else hashlib.sha256(stream.read())
+            )
         if digest.hexdigest() != self.sha256:
             raise UserError(
                 f"{path} is not the file of {self.name} {self.version} (another version, or damaged): "

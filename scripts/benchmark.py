@@ -1,0 +1,80 @@
+"""Ours against the plain way, in one process, on the same work.
+
+    python scripts/benchmark.py few-shot --json
+    python scripts/benchmark.py codebook-expansion --dtype bfloat16 --threads 2 --json
+    python scripts/benchmark.py codebook-embedding --encoder offline --json
+
+Prints one object: {name, setting, ours_s, reference_s, ratio, same_result}; a ratio above 1 means ours is faster.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+import typer
+from benchmarks import codebook_embedding, codebook_expansion, few_shot
+from benchmarks.common import Measurement
+
+from visual_sentence import UserError, load_language_model
+from visual_sentence.codebook import vocabulary_entries
+from visual_sentence.encoders import load_joint_encoder
+from visual_sentence.language import load_text_tokenizer
+
+
+def run_codebook_expansion(llm: str, encoder: str, dtype: str) -> Measurement:
+    """Vocabulary expansion: batches behind one shared prefix against one `generate` call per entry."""
+    loaded = load_language_model(llm, dtype=dtype)
+    return codebook_expansion.run(loaded.model, loaded.tokenizer, setting={"language_model": llm})
+
+
+def run_codebook_embedding(llm: str, encoder: str, dtype: str) -> Measurement:
+    """Text embedding: sorted batches cut to their longest member against one text at a time."""
+    texts = [entry.text for entry in vocabulary_entries(load_text_tokenizer(llm))][:4000]
+    return codebook_embedding.run(load_joint_encoder(encoder), texts)
+
+
+def run_few_shot(llm: str, encoder: str, dtype: str) -> Measurement:
+    """A 5-way 3-shot episode: one cache for the examples against the whole prompt for every query and label."""
+    loaded = load_language_model(llm, dtype=dtype)
+    return few_shot.run(loaded.model, loaded.tokenizer, setting={"language_model": llm})
+
+
+BENCHMARKS: dict[str, Callable[[str, str, str], Measurement]] = {
+    "codebook-expansion": run_codebook_expansion,
+    "codebook-embedding": run_codebook_embedding,
+    "few-shot": run_few_shot,
+}
+
+
+def main(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    llm: Annotated[str, typer.Option(help="Language model: 'offline', a folder or a Hub id.")] = "offline",
+    encoder: Annotated[
+        str, typer.Option(help="Joint encoder: 'offline', a folder, a Hub id, open_clip:...")
+    ] = "offline",
+    dtype: Annotated[str, typer.Option(help="Of the language model.")] = "float32",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that torch may use.")] = 2,
+) -> None:
+    """Run one benchmark."""
+    if name not in BENCHMARKS:
+        raise typer.BadParameter(f"there is no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+    torch.set_num_threads(threads)
+    try:
+        result = BENCHMARKS[name](llm, encoder, dtype).as_dict()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        typer.echo(
+            f"{name}: {result['ratio']:.1f} times as fast as the plain way ({result['ours_s']:.2f} s against "
+            f"{result['reference_s']:.2f} s), {'the same' if result['same_result'] else 'ANOTHER'} result"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
