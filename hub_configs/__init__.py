@@ -1,0 +1,1 @@
+"""Data of released models, one folder each."""

@@ -30,7 +30,9 @@ class V2LProcessor(ProcessorMixin):
         super().__init__(image_processor)
         self.vocabulary: WordVocabulary | None = None
 
-    def __call__(self, images: Picture | Sequence[Picture], return_tensors: str | None = None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, images: Picture | Sequence[Picture], return_tensors: str | None = None, **kwargs
+    ) -> BatchFeature:
         """Makes the views of pictures; see `V2LImageProcessor.preprocess`."""
         return self.image_processor(images, return_tensors=return_tensors, **kwargs)
 

@@ -7,7 +7,16 @@ from .errors import UserError
 from .hub import build_v2l_model, save_v2l_model
 from .image_io import open_image
 from .language import LanguageModel, load_language_model
-from .modeling import ConseConfig, ConseModel, V2LConfig, V2LImageProcessor, V2LModel, V2LOutput, V2LProcessor, WordVocabulary
+from .modeling import (
+    ConseConfig,
+    ConseModel,
+    V2LConfig,
+    V2LImageProcessor,
+    V2LModel,
+    V2LOutput,
+    V2LProcessor,
+    WordVocabulary,
+)
 from .offline import offline_folder
 from .registration import register
 

@@ -52,11 +52,14 @@ def build(
     split: Annotated[str, typer.Option(help="Split of a Hub data set.")] = "train",
     column: Annotated[str | None, typer.Option(help="Column of the pictures.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
+    half: Annotated[bool, typer.Option("--half", help="Store the embeddings in 16 bits.")] = False,
     device: options.Device = None,
     dtype: options.Dtype = "auto",
 ) -> None:
     """Build a global codebook (V2L Tokenizer, section 3.2) and the V2L model that uses it; a rerun resumes."""
     from dataclasses import replace
+
+    import torch
 
     from visual_sentence.codebook import CodebookRecipe, build_codebook
     from visual_sentence.encoders import load_joint_encoder
@@ -94,6 +97,7 @@ def build(
         llm_name=llm,
         images_name=source.name,
         batch_size=batch_size,
+        dtype=torch.float16 if half else torch.float32,
         device=joint_encoder.device,
     )
     save_v2l_model(joint_encoder, codebook, output / "model")
