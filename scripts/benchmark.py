@@ -14,9 +14,9 @@ from typing import Annotated
 
 import torch
 import typer
+
 from benchmarks import codebook_embedding, codebook_expansion, few_shot
 from benchmarks.common import Measurement
-
 from visual_sentence import UserError, load_language_model
 from visual_sentence.codebook import vocabulary_entries
 from visual_sentence.encoders import load_joint_encoder

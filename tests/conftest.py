@@ -7,13 +7,21 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import io
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from PIL import Image
-from visual_sentence.modeling import V2LConfig, V2LModel, WordVocabulary
+from tokenizers import Tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import visual_sentence  # noqa: F401  (registers the model types)
+from visual_sentence.modeling import V2LConfig, V2LImageProcessor, V2LModel, V2LProcessor, WordVocabulary
 from visual_sentence.offline import OFFLINE_PACKAGES
 
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 99}
@@ -115,3 +123,111 @@ def offline_models():
     missing = [package.name for package in OFFLINE_PACKAGES if not package.is_installed]
     if missing:
         pytest.skip(f"needs the offline models: {', '.join(missing)} not installed (visual-sentence offline install)")
+
+
+@pytest.fixture
+def good_files(tmp_path) -> dict[str, Path]:
+    """Unusual pictures that must work: kind -> file."""
+    folder = tmp_path / "good"
+    folder.mkdir()
+    rows, columns = np.mgrid[0:20, 0:30]
+    color = Image.fromarray(np.stack([rows * 12, columns * 8, rows + columns], axis=-1).astype(np.uint8))
+    frames = [Image.new("RGB", (30, 20), name) for name in ("red", "blue")]
+    kinds = {
+        "plain": (color, "plain.jpg", {}),
+        "one-pixel": (color.crop((0, 0, 1, 1)), "one.png", {}),
+        "sixteen-bit": (Image.fromarray(np.full((20, 30), 32768, np.uint16)), "deep.png", {}),
+        "cmyk": (color.convert("CMYK"), "print.jpg", {}),
+        "palette": (color.convert("P", palette=Image.Palette.ADAPTIVE), "palette.png", {}),
+        "see-through": (Image.new("RGBA", (30, 20), (10, 20, 30, 0)), "clear.png", {}),
+        "animated": (frames[0], "moving.gif", {"save_all": True, "append_images": frames[1:]}),
+    }
+    for picture, name, arguments in kinds.values():
+        picture.save(folder / name, **arguments)
+    return {kind: folder / name for kind, (_, name, _) in kinds.items()}
+
+
+@pytest.fixture
+def bad_files(tmp_path) -> dict[str, tuple[Path, str, str]]:
+    """What is no picture that can be read: kind -> (file, what the message must say was found, and to do)."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(whole, "jpeg")
+    contents = {
+        "text": ("notes.png", b"this is only text\n", "look like text", "give a JPEG"),
+        "binary": ("tool.jpg", bytes(range(256)), "are of no known picture format", "give a JPEG"),
+        "empty": ("empty.png", b"", "the file is empty", "give a JPEG"),
+        "truncated": ("cut.jpg", whole.getvalue()[:700], "damaged or cut off", "fetch or export it again"),
+        "huge": ("huge.png", huge_png(), "claims a size beyond", "scale it down"),
+    }
+    for name, content, _, _ in contents.values():
+        (folder / name).write_bytes(content)
+    (folder / "album.png").mkdir()
+    return {
+        **{kind: (folder / name, found, remedy) for kind, (name, _, found, remedy) in contents.items()},
+        "missing": (folder / "missing.png", "no such file", "check the path"),
+        "folder": (folder / "album.png", "is a folder", "name the pictures in it"),
+    }
+
+
+def huge_png() -> bytes:
+    """A PNG of a few bytes that claims to be 40,000 pixels wide and high."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    content = zlib.compress(bytes(100))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def class_folders(pictures, tmp_path) -> Path:
+    """A support folder: two classes, one of them with one picture only."""
+    folder = tmp_path / "support"
+    for index, name in enumerate(["french_bulldog/0.png", "french_bulldog/1.png", "goldfish/0.png"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pictures[index].save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def v2l_folder(make_v2l, tmp_path) -> Path:
+    """A saved V2L model of random weights."""
+    folder = tmp_path / "v2l-model"
+    make_v2l().save_pretrained(folder)
+    V2LProcessor(V2LImageProcessor(global_size=32)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llm_folder(tmp_path_factory) -> Path:
+    """A saved language model of random weights with a byte-level tokenizer."""
+    folder = tmp_path_factory.mktemp("llm")
+    bpe = Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<eos>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(["Words: cat, dog, tree\nThe photo shows: goldfish, french bulldog\n"], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .codebook import GlobalCodebook
 from .encoders import JointEncoder
-from .modeling import V2LConfig, V2LModel, V2LProcessor, WordVocabulary
+from .modeling import V2LConfig, V2LModel, V2LProcessor
 
 
 def build_v2l_model(encoder: JointEncoder, codebook: GlobalCodebook) -> V2LModel:
@@ -18,9 +18,7 @@ def build_v2l_model(encoder: JointEncoder, codebook: GlobalCodebook) -> V2LModel
         ValueError: If the codebook's width is not the encoder's.
     """
     num_words, embedding_dim = codebook.embeddings.shape
-    vocabulary = WordVocabulary(
-        codebook.words, codebook.token_ids, codebook.kinds, codebook.groups, codebook.provenance
-    )
+    vocabulary = codebook.vocabulary()
     config = V2LConfig(
         encoder_type=encoder.encoder_type,
         encoder_config=encoder.tower_config,

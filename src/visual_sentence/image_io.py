@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from itertools import count as counting
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset, load_from_disk
@@ -16,6 +17,8 @@ from .modeling.image_processing_v2l import to_rgb
 
 # What `Dataset.save_to_disk` and `DatasetDict.save_to_disk` leave in their folders.
 SAVED_DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
+# What PIL raises for files that are damaged, cut off or too large.
+PICTURE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -50,7 +53,7 @@ def open_image(path: str | Path) -> Image.Image:
             f"{path} claims a size beyond {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which may be an attack and would fill "
             "the memory: scale it down first."
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # PIL raises any of these on damaged files
+    except PICTURE_ERRORS as error:
         raise UserError(f"{path} is damaged or cut off ({error}): fetch or export it again.") from error
 
 
@@ -183,14 +186,32 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
             raise UserError(f"{reference} holds no pictures, nor is it a saved data set: check the path.")
         return ImageSource(path.name, len(pictures), lambda: map(open_image, pictures))
     data = load_table(reference, split)
-    column = column or image_column(data, reference)
+    column = image_column(data, reference, column)
     data = data.select_columns([column])
     name = path.name if path.exists() else reference
     if places != slice(None):
         data = _take(data, places, reference)
         name = f"{name}[{':'.join('' if part is None else str(part) for part in _parts(places))}]"
     count = None if isinstance(data, IterableDataset) else len(data)
-    return ImageSource(name, count, lambda: (to_rgb(row[column]) for row in data))
+    if count == 0:
+        raise UserError(f"{name} holds no picture: choose other rows.")
+    return ImageSource(name, count, lambda: _table_pictures(data, column, name))
+
+
+def _table_pictures(data: Dataset | IterableDataset, column: str, name: str) -> Iterator[Image.Image]:
+    """The pictures of a table's column, one row at a time."""
+    rows = iter(data)
+    for place in counting():
+        try:
+            row = next(rows, None)  # decodes the picture
+            if row is None:
+                return
+            picture = to_rgb(row[column])
+        except PICTURE_ERRORS as error:
+            raise UserError(
+                f"{name}, row {place}: the picture is damaged ({error}): leave the row out or fetch the data again."
+            ) from error
+        yield picture
 
 
 def _parts(places: slice) -> tuple[int | None, ...]:
@@ -212,7 +233,10 @@ def _split_slice(reference: str) -> tuple[str, slice]:
     match = re.fullmatch(r"(.+)\[(\d*):(\d*)(?::(\d*))?\]", reference)
     if match is None:
         return reference, slice(None)
-    return match[1], slice(*(int(number) if number else None for number in match.groups()[1:]))
+    places = slice(*(int(number) if number else None for number in match.groups()[1:]))
+    if places.step == 0:
+        raise UserError(f"{reference}: a step of 0 leads nowhere: give a step of 1 or more, or none.")
+    return match[1], places
 
 
 def load_table(reference: str, split: str = "train") -> Dataset | IterableDataset:
@@ -245,14 +269,24 @@ def load_table(reference: str, split: str = "train") -> Dataset | IterableDatase
         ) from error
 
 
-def image_column(data: Dataset | IterableDataset, reference: str) -> str:
-    """The first column that holds pictures.
+def image_column(data: Dataset | IterableDataset, reference: str, wanted: str | None = None) -> str:
+    """The column that holds pictures.
+
+    Args:
+        data: The table.
+        reference: What the user wrote, for the message.
+        wanted: The column's name; the first one that holds pictures by default.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or the wanted one holds something else.
     """
     features = data.features or Features()
-    for name, feature in features.items():
-        if isinstance(feature, ImageFeature):
-            return name
-    raise UserError(f"{reference} has no column of pictures (its columns: {', '.join(features) or 'unknown'}).")
+    found = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
+    if wanted in found or (wanted is not None and not features):  # a stream need not know its columns
+        return wanted
+    if wanted is None and found:
+        return found[0]
+    what = "column of pictures" if wanted is None else f"column {wanted!r} of pictures"
+    raise UserError(
+        f"{reference} has no {what} (its columns: {', '.join(features) or 'unknown'}): name one that holds pictures."
+    )

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .errors import UserError
-from .references import load_config, resolve, unreachable
+from .references import LOADING_ERRORS, load_config, resolve, unreachable
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # bfloat16 must be this much faster than float32 before its rounding is accepted on a CPU.
@@ -50,7 +50,7 @@ def load_language_model(reference: str, dtype: str = "auto", device: str | None 
     chosen = DTYPES[dtype] or (cpu_dtype() if device == "cpu" else "auto")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=chosen)
-    except (OSError, ValueError) as error:
+    except LOADING_ERRORS as error:
         if "Unrecognized configuration class" in str(error):
             raise UserError(
                 f"{reference} is a {config.model_type} model, not a causal language model: give a Llama, a GPT, ..."
@@ -72,7 +72,7 @@ def load_text_tokenizer(reference: str) -> PreTrainedTokenizerBase:
     folder = resolve(reference, "language-model")
     try:
         return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+    except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
 
 

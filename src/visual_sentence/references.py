@@ -5,12 +5,25 @@ packages. Behind `resolve` nothing knows which of the three it was.
 """
 
 from pathlib import Path
+from pickle import UnpicklingError
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 
 from .errors import UserError
 
 OFFLINE = "offline"
+# What the libraries raise for models that are absent, damaged or of another shape than their configuration says.
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    AssertionError,
+    LookupError,
+    EOFError,
+    SafetensorError,
+    UnpicklingError,
+)
 
 
 def resolve(reference: str, kind: str) -> str:

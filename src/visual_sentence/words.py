@@ -18,7 +18,7 @@ from .image_io import open_image
 from .language import default_device
 from .modeling import V2LImageProcessor, V2LModel
 from .progress import progress_bar
-from .references import load_config, resolve, unreachable
+from .references import LOADING_ERRORS, load_config, resolve, unreachable
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class WordFinder:
         try:
             model = AutoModel.from_pretrained(folder)
             image_processor = AutoImageProcessor.from_pretrained(folder)
-        except OSError as error:
+        except LOADING_ERRORS as error:
             raise unreachable(reference, error) from error
         return cls(model.to(device or default_device()), image_processor)
 

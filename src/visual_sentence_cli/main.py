@@ -62,6 +62,7 @@ def fail(message: str) -> int:
 def quiet_libraries() -> None:
     """Keeps the libraries' own bars and hints off the terminal: ours say what a user needs to know."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")

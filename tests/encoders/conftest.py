@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     SiglipImageProcessor,
 )
+
 from visual_sentence.modeling import ConseConfig, ConseModel, V2LImageProcessor
 
 SENTENCES = ["a photo of a cat on the grass", "two dogs, a boat and the red moon", "cats and trees near the car!"]
@@ -29,7 +30,7 @@ OPEN_CLIP = {
 }
 
 
-def train_bpe(begin: str | None) -> PreTrainedTokenizerFast:
+def train_bpe(begin: str | None, **settings) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer that ends every text with <eos>, and begins it with `begin` where that is given."""
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.Lowercase()
@@ -44,7 +45,9 @@ def train_bpe(begin: str | None) -> PreTrainedTokenizerFast:
     bpe.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, bpe.token_to_id(token)) for token in specials[1:]]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>", bos_token=begin)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<pad>", eos_token="<eos>", bos_token=begin, **settings
+    )
 
 
 def text_config(tokenizer: PreTrainedTokenizerFast, length: int) -> dict:
@@ -84,8 +87,7 @@ def clip_reference(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def siglip_reference(tmp_path_factory) -> str:
-    tokenizer = train_bpe(None)
-    tokenizer.model_input_names = ["input_ids"]  # SigLIP reads its padding, no mask hides it
+    tokenizer = train_bpe(None, model_input_names=["input_ids"])  # SigLIP reads its padding, no mask hides it
     values = {"text_config": {**text_config(tokenizer, 20), "projection_size": 16}, "vision_config": VISION}
     folder = tmp_path_factory.mktemp("encoders") / "siglip"
     view = SiglipImageProcessor(size={"height": 32, "width": 32})

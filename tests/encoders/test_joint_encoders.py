@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
-from visual_sentence.modeling import WordVocabulary
 
 from visual_sentence import UserError, build_v2l_model
 from visual_sentence.codebook import GlobalCodebook
 from visual_sentence.encoders import JointEncoder, load_joint_encoder
+from visual_sentence.modeling import WordVocabulary
 
 # Adapter -> (width of the joint space, whether texts may be padded to less than the full length)
 KINDS = {
@@ -111,6 +111,7 @@ def test_transformers_texts_are_embedded_as_by_the_model_itself(encoder, request
     folder = request.getfixturevalue(f"{kind}_reference")
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(TEXTS, padding="max_length", max_length=20, truncation=True, return_tensors="pt")
+    assert ("attention_mask" in inputs) is (kind == "clip")
     with torch.no_grad():
         expected = torch.nn.functional.normalize(model.get_text_features(**inputs).pooler_output, dim=-1)
     torch.testing.assert_close(encoder.encode_texts(TEXTS), expected, atol=1e-5, rtol=0)
@@ -164,14 +165,14 @@ def test_what_cannot_be_loaded_is_named(reference, message):
 
 
 @pytest.mark.parametrize("name", ["garbage.safetensors", "garbage.pt"])
-def test_damaged_open_clip_weights_are_named(name, open_clip_weights, tmp_path):
-    path = tmp_path / name
+def test_damaged_open_clip_weights_are_named(name, open_clip_file_reference, tmp_path):
+    path, architecture = tmp_path / name, open_clip_file_reference.partition("@")[0]
     path.write_bytes(b"these are no weights")
-    with pytest.raises(UserError, match=f"{name} cannot be loaded by open_clip"):
-        load_joint_encoder(f"open_clip:{open_clip_weights.parent.name and 'tiny-test-clip'}@{path}")
+    with pytest.raises(UserError, match=f"{name} cannot be loaded by open_clip.*check the weights"):
+        load_joint_encoder(f"{architecture}@{path}")
 
 
-def test_open_clip_weights_of_another_architecture_are_refused(open_clip_weights, tmp_path):
+def test_open_clip_weights_of_another_architecture_are_refused(open_clip_weights):
     with pytest.raises(UserError, match="cannot be loaded by open_clip"):
         load_joint_encoder(f"open_clip:ViT-B-32@{open_clip_weights}")
 

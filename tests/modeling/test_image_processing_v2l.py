@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from visual_sentence.modeling import V2LImageProcessor
 from visual_sentence.modeling.image_processing_v2l import to_rgb
 

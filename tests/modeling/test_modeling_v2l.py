@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from visual_sentence.modeling import V2LConfig, V2LModel, WordVocabulary
 from visual_sentence.modeling.quantization_v2l import GlobalQuantizer
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import AutoImageProcessor, AutoProcessor
+
 from visual_sentence.modeling import V2LImageProcessor, V2LProcessor
 
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+
 from visual_sentence.modeling import ConseConfig, ConseModel, V2LImageProcessor, V2LProcessor
 
 SCRIPT = """

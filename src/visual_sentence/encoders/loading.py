@@ -1,6 +1,7 @@
 """From a reference to a joint encoder."""
 
-from ..references import load_config, resolve, unreachable
+from ..errors import UserError
+from ..references import LOADING_ERRORS, load_config, resolve, unreachable
 from .base import JointEncoder
 from .transformers_encoder import ConseJointEncoder, TransformersJointEncoder
 
@@ -25,7 +26,9 @@ def load_joint_encoder(reference: str, device: str = "cpu") -> JointEncoder:
     adapter = ConseJointEncoder if config.model_type == "conse" else TransformersJointEncoder
     try:
         encoder = adapter.load(folder, config, device)
-    except OSError as error:
+    except UserError:
+        raise
+    except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
     encoder.name = reference
     return encoder

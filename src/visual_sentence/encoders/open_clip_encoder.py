@@ -11,6 +11,7 @@ from transformers.image_utils import PILImageResampling
 from ..errors import UserError
 from ..modeling.image_processing_v2l import V2LImageProcessor
 from ..modeling.image_tower_v2l import OpenClipImageTower
+from ..references import LOADING_ERRORS
 from .base import JointEncoder
 
 PREFIX = "open_clip:"
@@ -54,16 +55,17 @@ class OpenClipJointEncoder(JointEncoder):
         Raises:
             UserError: If the architecture is unknown, no weights are named, or they cannot be had.
         """
-        architecture, _, weights = reference.removeprefix(PREFIX).partition("@")
-        is_folder = architecture.startswith(FOLDER_PREFIXES)
-        if not is_folder:
+        architecture, weights = reference.removeprefix(PREFIX), ""
+        if not architecture.startswith(FOLDER_PREFIXES):
+            architecture, _, weights = architecture.partition("@")
             _check_weights(reference, architecture, weights)
         try:
             model = open_clip.create_model(architecture, pretrained=weights or None, device=device)
             model_config = open_clip.get_model_config(architecture)
             tokenizer = open_clip.get_tokenizer(architecture)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise UserError(f"{reference} cannot be loaded by open_clip: {error}") from error
+        except LOADING_ERRORS as error:
+            said = str(error).strip()[:300]  # a misfit names every tensor
+            raise UserError(f"{reference} cannot be loaded by open_clip ({said}): check the weights.") from error
         return cls(reference, model.eval(), tokenizer, model_config, _view(reference, model))
 
     @property

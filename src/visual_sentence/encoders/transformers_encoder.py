@@ -72,7 +72,10 @@ class TransformersJointEncoder(JointEncoder):
         return len(pieces) == 1 and pieces[0] != self.tokenizer.unk_token
 
     def _text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        output = self.model.get_text_features(input_ids=input_ids, attention_mask=attention_mask)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        # a tokenizer that gives no mask belongs to a text tower that was trained to read its padding (SigLIP)
+        inputs = {name: inputs[name] for name in inputs if name in self.tokenizer.model_input_names}
+        output = self.model.get_text_features(**inputs)
         return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 
