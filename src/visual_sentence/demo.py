@@ -60,7 +60,7 @@ def run_demo(output_dir: str | Path, model: str = OFFLINE, language_model: str =
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{output} cannot be made ({error.strerror}): choose another folder with --output.") from error
+        raise _unwritable(output, error) from error
     photographs = load_photographs()
     finder = WordFinder.load(model)
     words = {name: found.words for name, found in zip(photographs, finder.find(photographs.values()), strict=True)}
@@ -70,9 +70,16 @@ def run_demo(output_dir: str | Path, model: str = OFFLINE, language_model: str =
     support = [Example(tuple(words[file]), label) for label, file in EXAMPLES.items()]
     answer = classifier.classify(support, [words[QUESTION]], list(EXAMPLES))[0]
     result = DemoResult(words, answer.scores, prompt.render(support, words[QUESTION], list(EXAMPLES)))
-    draw_words(photographs, result).save(output / "words.png")
-    (output / "index.html").write_text(render_page(result), encoding="utf-8")
+    try:
+        draw_words(photographs, result).save(output / "words.png")
+        (output / "index.html").write_text(render_page(result), encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(output, error) from error
     return result
+
+
+def _unwritable(output: Path, error: OSError) -> UserError:
+    return UserError(f"{output} cannot be written ({error.strerror}): choose another folder with --output.")
 
 
 def load_photographs() -> dict[str, Image.Image]:

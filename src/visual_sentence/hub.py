@@ -18,6 +18,11 @@ def build_v2l_model(encoder: JointEncoder, codebook: GlobalCodebook) -> V2LModel
         ValueError: If the codebook's width is not the encoder's.
     """
     num_words, embedding_dim = codebook.embeddings.shape
+    if embedding_dim != encoder.embedding_dim:
+        raise ValueError(
+            f"The codebook has {embedding_dim} dimensions, the encoder {encoder.name} has {encoder.embedding_dim}: "
+            "join a codebook with the encoder that it was built with."
+        )
     vocabulary = codebook.vocabulary()
     config = V2LConfig(
         encoder_type=encoder.encoder_type,

@@ -194,7 +194,7 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
         name = f"{name}[{':'.join('' if part is None else str(part) for part in _parts(places))}]"
     count = None if isinstance(data, IterableDataset) else len(data)
     if count == 0:
-        raise UserError(f"{name} holds no picture: choose other rows.")
+        raise UserError(f"{reference} holds no picture at {name}: choose other rows.")
     return ImageSource(name, count, lambda: _table_pictures(data, column, name))
 
 
@@ -221,7 +221,8 @@ def _parts(places: slice) -> tuple[int | None, ...]:
 def _take(data: Dataset | IterableDataset, places: slice, reference: str) -> Dataset | IterableDataset:
     """The rows of a table that a slice names."""
     if isinstance(data, Dataset):
-        return data.select(range(*places.indices(len(data))))
+        chosen = range(*places.indices(len(data)))
+        return data.select(chosen if chosen else [])  # an empty range is no selection to datasets
     if places.step is not None:
         raise UserError(f"{reference} is streamed, so single rows cannot be picked by a step: leave the step out.")
     data = data.skip(places.start or 0)
@@ -249,6 +250,8 @@ def load_table(reference: str, split: str = "train") -> Dataset | IterableDatase
     try:
         if path.is_dir():
             data = load_from_disk(str(path))
+            if isinstance(data, DatasetDict) and split not in data:
+                raise UserError(f"{reference} has no split {split!r}: choose one of {', '.join(data)}.")
             return data[split] if isinstance(data, DatasetDict) else data
         if reference.endswith(".parquet"):
             if "*" not in reference and not path.is_file():

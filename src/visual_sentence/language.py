@@ -40,13 +40,13 @@ def load_language_model(reference: str, dtype: str = "auto", device: str | None 
         device: Where to put it; the first accelerator by default, else the CPU.
 
     Raises:
-        UserError: If there is no such model, it is not a causal language model, or the dtype is unknown.
+        UserError: If there is no such model, it is not a causal language model, or dtype or device are unknown.
     """
     if dtype not in DTYPES:
         raise UserError(f"Unknown dtype {dtype!r}: choose one of {', '.join(DTYPES)}.")
     folder = resolve(reference, "language-model")
     config = load_config(reference, folder)
-    device = device or default_device()
+    device = choose_device(device)
     chosen = DTYPES[dtype] or (cpu_dtype() if device == "cpu" else "auto")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=chosen)
@@ -76,8 +76,19 @@ def load_text_tokenizer(reference: str) -> PreTrainedTokenizerBase:
         raise unreachable(reference, error) from error
 
 
-def default_device() -> str:
-    """The first accelerator, else "cpu"."""
+def choose_device(wanted: str | None = None) -> str:
+    """A device that can be used: the one wanted; by default the first accelerator, else "cpu".
+
+    Raises:
+        UserError: If the wanted one does not exist or cannot be used here.
+    """
+    if wanted is not None:
+        try:
+            torch.empty(0, device=wanted)
+        except (RuntimeError, AssertionError) as error:  # torch raises either, by device
+            said = str(error).strip().splitlines()[0]
+            raise UserError(f"The device {wanted!r} cannot be used here ({said}): try --device cpu.") from error
+        return wanted
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return "cpu" if accelerator is None else accelerator.type
 

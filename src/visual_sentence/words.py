@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from .errors import UserError
 from .image_io import open_image
-from .language import default_device
+from .language import choose_device
 from .modeling import V2LImageProcessor, V2LModel
 from .progress import progress_bar
 from .references import LOADING_ERRORS, load_config, resolve, unreachable
@@ -68,8 +68,9 @@ class WordFinder:
             device: Where to put it; the first accelerator by default.
 
         Raises:
-            UserError: If there is no such model, or it is of another kind.
+            UserError: If there is no such model, it is of another kind, or the device is unknown.
         """
+        device = choose_device(device)
         folder = resolve(reference, "v2l")
         config = load_config(reference, folder)
         if config.model_type != "v2l":
@@ -79,7 +80,7 @@ class WordFinder:
             image_processor = AutoImageProcessor.from_pretrained(folder)
         except LOADING_ERRORS as error:
             raise unreachable(reference, error) from error
-        return cls(model.to(device or default_device()), image_processor)
+        return cls(model.to(device), image_processor)
 
     @property
     def labels(self) -> list[str]:

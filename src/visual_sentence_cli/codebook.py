@@ -65,7 +65,7 @@ def build(
     from visual_sentence.encoders import load_joint_encoder
     from visual_sentence.hub import save_v2l_model
     from visual_sentence.image_io import open_image_source
-    from visual_sentence.language import default_device, load_language_model, load_text_tokenizer
+    from visual_sentence.language import choose_device, load_language_model, load_text_tokenizer
 
     changes = {
         "ngrams": ngrams,
@@ -81,7 +81,7 @@ def build(
     )
     first, *others = [open_image_source(reference, split, column) for reference in images]
     source = sum(others, start=first)
-    joint_encoder = load_joint_encoder(encoder, device or default_device())
+    joint_encoder = load_joint_encoder(encoder, choose_device(device))
     if chosen.ngrams > 1:
         language_model = load_language_model(llm, dtype=dtype, device=device)
         model, tokenizer = language_model.model, language_model.tokenizer

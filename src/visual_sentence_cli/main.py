@@ -1,12 +1,16 @@
 """The command's entry point: puts the commands together and turns a user's mistake into one line."""
 
+import logging
 import os
 import sys
 
-import click
 import typer
 
 from . import classify, codebook, demo, describe, evaluate, offline
+
+# click's own, or that of the copy of click that newer versions of typer bring along
+ClickException = sys.modules[typer.BadParameter.__module__].ClickException
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="visual-sentence",
@@ -28,21 +32,18 @@ def main() -> None:
     quiet_libraries()
     try:
         status = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        status = fail(error.ctx.get_help())
-    except click.ClickException as error:
-        status = fail(f"error: {error.format_message()} (see `visual-sentence --help`)")
-    except (click.Abort, KeyboardInterrupt):
-        fail("stopped")
-        status = 130
-    except BrokenPipeError:
-        # the reader of our output has left, `| head` for one; nothing more can be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+    except ClickException as error:
+        status = 2
+        if type(error).__name__ != "NoArgsIsHelpError":  # for which the help has been printed already
+            fail(f"error: {' '.join(error.format_message().split())} (see `visual-sentence --help`)")
+    except (typer.Abort, KeyboardInterrupt):
+        status = INTERRUPTED
     except ValueError as error:
         if not is_user_error(error):
             raise
         status = fail(f"error: {error}")
+    if status == INTERRUPTED:  # which newer versions of typer return instead of raising
+        fail("stopped")
     sys.exit(status)
 
 
@@ -62,7 +63,9 @@ def fail(message: str) -> int:
 def quiet_libraries() -> None:
     """Keeps the libraries' own bars and hints off the terminal: ours say what a user needs to know."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.basicConfig(level=logging.CRITICAL)  # for open_clip, which logs to the root
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # no line for every attempt to reach the Hub
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import open_clip
 import torch
@@ -64,7 +65,7 @@ class OpenClipJointEncoder(JointEncoder):
             model_config = open_clip.get_model_config(architecture)
             tokenizer = open_clip.get_tokenizer(architecture)
         except LOADING_ERRORS as error:
-            said = str(error).strip()[:300]  # a misfit names every tensor
+            said = shorten(str(error), 300, placeholder=" ...")  # a misfit names every tensor
             raise UserError(f"{reference} cannot be loaded by open_clip ({said}): check the weights.") from error
         return cls(reference, model.eval(), tokenizer, model_config, _view(reference, model))
 

@@ -6,6 +6,7 @@ and says which label the new words deserve (V2L Tokenizer, section 3.3).
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from ..words import WordFinder
 
 FEW_SHOT_TASK = "visual-few-shot-classification"
 
-Picture = Image.Image | str
+Picture = Image.Image | str | Path
 FORWARD_PARAMETERS = ("support", "num_words", "scoring", "prompt_style", "induction", "repetitions")
 
 
@@ -108,7 +109,7 @@ class VisualFewShotClassificationPipeline(Pipeline):
         if support is None:
             raise UserError(f"{FEW_SHOT_TASK} needs examples: pass support={{'class': [pictures], ...}}.")
         examples = self._examples(support, num_words)
-        words = self.model.encode(**model_inputs, num_global_tokens=num_words).global_words
+        words = self._find_words(model_inputs, num_words)
         answers = self._classifier(scoring, **prompt).classify(examples, words, list(support))
         scores = [[answer.scores.get(name, 0.0) for name in support] for answer in answers]
         return {"scores": torch.tensor(scores)}
@@ -119,6 +120,13 @@ class VisualFewShotClassificationPipeline(Pipeline):
         scores = model_outputs["scores"][0].tolist()
         ranked = sorted(zip(class_names, scores, strict=True), key=lambda pair: -pair[1])
         return [{"label": label, "score": score} for label, score in ranked[:top_k]]
+
+    def _find_words(self, views: dict[str, torch.Tensor], num_words: int | None) -> list[list[str]]:
+        """The words of B pictures, given their views."""
+        try:
+            return self.model.encode(**views, num_global_tokens=num_words).global_words
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def _classifier(self, scoring: str, prompt_style: str = "plain", **prompt: Any) -> InContextClassifier:
         """The classifier of these options; kept, since it holds the examples' key-value cache."""
@@ -140,7 +148,7 @@ class VisualFewShotClassificationPipeline(Pipeline):
             rounds = range(max(len(pictures) for pictures in support.values()))
             shown = [(name, pics[i]) for i in rounds for name, pics in support.items() if i < len(pics)]
             views = {name: view.to(self.device) for name, view in self._views([pic for _, pic in shown]).items()}
-            words = self.model.encode(**views, num_global_tokens=num_words).global_words
+            words = self._find_words(views, num_words)
             examples = [Example(tuple(ws), name) for ws, (name, _) in zip(words, shown, strict=True)]
             self._support_examples = (key, examples)
         return self._support_examples[1]
@@ -182,7 +190,7 @@ def check_support(support: Mapping[str, Picture | Sequence[Picture]]) -> dict[st
         raise UserError(f"support must map class names to pictures, got {type(support).__name__}.")
     checked = {}
     for name, pictures in support.items():
-        checked[str(name)] = [pictures] if isinstance(pictures, (str, Image.Image)) else list(pictures)
+        checked[str(name)] = [pictures] if isinstance(pictures, Picture) else list(pictures)
         if not checked[str(name)]:
             raise UserError(f"The class {name!r} has no picture: every class needs at least one example.")
     return checked
@@ -190,6 +198,6 @@ def check_support(support: Mapping[str, Picture | Sequence[Picture]]) -> dict[st
 
 def read_picture(picture: Picture) -> Image.Image:
     """A picture as it is, or read from its path or URL."""
-    if not isinstance(picture, str):
-        return picture
-    return load_image(picture) if picture.startswith(("http://", "https://", "data:")) else open_image(picture)
+    if isinstance(picture, str) and picture.startswith(("http://", "https://", "data:")):
+        return load_image(picture)
+    return open_image(picture) if isinstance(picture, (str, Path)) else picture
