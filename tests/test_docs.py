@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -41,16 +40,18 @@ def test_files_that_the_architecture_names_exist():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_parse(page):
-    command = typer.main.get_command(app)
+    command, checked = typer.main.get_command(app), 0
     for block in blocks(page, "bash"):
         for line in re.sub(r"\\\n\s*", "", block).splitlines():
             for part in re.findall(COMMAND, line):
                 words = [word.strip("\"'") for word in part.split()]
-                target, context = command, click.Context(command)
-                while isinstance(target, click.Group):
-                    name, target, words = target.resolve_command(context, words)
-                    context = click.Context(target, parent=context, info_name=name)
-                target.make_parser(context).parse_args(list(words))
+                target, context = command, command.context_class(command)
+                while hasattr(target, "commands"):
+                    _, target, words = target.resolve_command(context, words)
+                    context = target.context_class(target, parent=context)
+                target.parse_args(context, words)
+                checked += 1
+    assert checked or page.name not in ("README.md", "few_shot.md", "codebook.md")
 
 
 @pytest.mark.slow

@@ -177,7 +177,8 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
     Raises:
         UserError: If nothing is found, or no column holds pictures.
     """
-    reference, places = _split_slice(reference)
+    given = reference
+    reference, places = _split_slice(given)
     path = Path(reference).expanduser()
     if path.is_dir() and not any((path / name).exists() for name in SAVED_DATASET_FILES):
         known = Image.registered_extensions()
@@ -191,7 +192,7 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
     name = path.name if path.exists() else reference
     if places != slice(None):
         data = _take(data, places, reference)
-        name = f"{name}[{':'.join('' if part is None else str(part) for part in _parts(places))}]"
+        name += given.removeprefix(reference)
     count = None if isinstance(data, IterableDataset) else len(data)
     if count == 0:
         raise UserError(f"{reference} holds no picture at {name}: choose other rows.")
@@ -212,10 +213,6 @@ def _table_pictures(data: Dataset | IterableDataset, column: str, name: str) -> 
                 f"{name}, row {place}: the picture is damaged ({error}): leave the row out or fetch the data again."
             ) from error
         yield picture
-
-
-def _parts(places: slice) -> tuple[int | None, ...]:
-    return places.start, places.stop, places.step
 
 
 def _take(data: Dataset | IterableDataset, places: slice, reference: str) -> Dataset | IterableDataset:

@@ -4,15 +4,18 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 from filelock import FileLock
 
 from ..errors import UserError
 from ..progress import progress_bar
-from .packages import OFFLINE_PACKAGES
+from .packages import IMAGE_CLASSIFIER, LANGUAGE_MODEL, SENTENCE_ENCODER
 
 HOME_VARIABLE = "VISUAL_SENTENCE_HOME"
+# The words that ship with the package, and their places in the offline encoder's space.
+CODEBOOK = files("visual_sentence.hub_configs") / "v2l-offline"
 # Raise this whenever a converted folder would come out different.
 FORMAT = 1
 KINDS = ("language-model", "encoder", "v2l")
@@ -25,15 +28,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "visual-sentence"
 
 
-def fingerprint() -> str:
-    """Changes when the weights or the way of converting them change."""
-    content = "|".join([str(FORMAT), *(package.sha256 for package in OFFLINE_PACKAGES)])
+def fingerprint(kind: str) -> str:
+    """Changes when what a kind of model is made of changes.
+
+    Args:
+        kind: One of `KINDS`.
+    """
+    sources = {
+        "language-model": [LANGUAGE_MODEL.sha256],
+        "encoder": [IMAGE_CLASSIFIER.sha256, SENTENCE_ENCODER.sha256],
+        "v2l": [IMAGE_CLASSIFIER.sha256, SENTENCE_ENCODER.sha256, (CODEBOOK / "codebook.json").read_text("utf-8")],
+    }
+    content = "|".join([str(FORMAT), *sources[kind]])
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def model_folder(kind: str) -> Path:
     """Where the converted model of a kind lies, or will lie."""
-    return cache_folder() / f"offline-{fingerprint()}" / kind
+    return cache_folder() / f"offline-{kind}-{fingerprint(kind)}"
 
 
 def offline_folder(kind: str) -> Path:

@@ -6,7 +6,6 @@
 """
 
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -21,10 +20,9 @@ from ..encoders.transformers_encoder import ConseJointEncoder
 from ..hub import save_v2l_model
 from ..modeling import ConseConfig, ConseModel, V2LImageProcessor
 from ..references import OFFLINE
-from .cache import offline_folder
+from .cache import CODEBOOK, offline_folder
 from .packages import IMAGE_CLASSIFIER, LANGUAGE_MODEL, SENTENCE_ENCODER
 
-CODEBOOK = "v2l-offline"
 ARCHITECTURE = "tf_efficientnet_lite0"  # timm's name of the same network
 TOP_LABELS = 10
 # The weights were trained on (value - 127) / 128; with ImageNet's mean and deviation 10 points are lost.
@@ -77,7 +75,7 @@ def convert_v2l(folder: Path) -> None:
     config = AutoConfig.from_pretrained(encoder_folder)
     encoder = ConseJointEncoder.load(encoder_folder, config, "cpu")
     encoder.name = OFFLINE
-    codebook = GlobalCodebook.load(files("visual_sentence.hub_configs") / CODEBOOK)
+    codebook = GlobalCodebook.load(CODEBOOK)
     save_v2l_model(encoder, codebook, folder)
 
 
