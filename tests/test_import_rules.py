@@ -113,6 +113,13 @@ def test_every_package_is_listed_for_the_wheel():
     assert set(listed) == found | {"visual_sentence.modeling", "visual_sentence.hub_configs"}
 
 
+def test_the_commands_defaults_are_the_librarys():
+    from visual_sentence.few_shot import BEST_SCORING
+    from visual_sentence_cli import options
+
+    assert options.BEST_SCORING == BEST_SCORING
+
+
 def test_the_command_loads_no_model_code_before_it_must():
     for path in (ROOT / "src" / "visual_sentence_cli").glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

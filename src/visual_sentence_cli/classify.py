@@ -17,7 +17,7 @@ def classify(
     model: options.Model = "offline",
     llm: options.LanguageModelOption = None,
     words: options.Words = None,
-    scoring: options.Scoring = "calibrated",
+    scoring: options.Scoring = options.BEST_SCORING,
     prompt: options.PromptStyle = "plain",
     induction: options.Induction = True,
     repetitions: options.Repetitions = 0,

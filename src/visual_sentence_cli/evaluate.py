@@ -23,7 +23,7 @@ def few_shot(
     model: options.Model = "offline",
     llm: options.LanguageModelOption = None,
     words: options.Words = 5,
-    scoring: options.Scoring = "calibrated",
+    scoring: options.Scoring = options.BEST_SCORING,
     prompt: options.PromptStyle = "plain",
     induction: options.Induction = True,
     repetitions: options.Repetitions = 0,

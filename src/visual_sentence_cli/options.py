@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+# The library's own, which is not imported here: it would load torch before it must.
+BEST_SCORING = "domain-calibrated"
+
 Model = Annotated[str, typer.Option(help="V2L model: 'offline', a folder or a Hub id.")]
 LanguageModelOption = Annotated[
     str | None,
@@ -19,7 +22,8 @@ Dtype = Annotated[str, typer.Option(help="Of the language model: auto, float32, 
 Scoring = Annotated[
     str,
     typer.Option(
-        help="How the answer is read: calibrated, likelihood, trie, exact-match, prefix-match or position-mask."
+        help="How the answer is read: domain-calibrated, calibrated, likelihood, trie, exact-match, prefix-match or "
+        "position-mask."
     ),
 ]
 PromptStyle = Annotated[str, typer.Option("--prompt", help="plain, paper or published-code.")]

@@ -1,3 +1,7 @@
+"""One classifier, seven ways to read an answer: cached and plain agree, and each way does what it says."""
+
+import random
+
 import pytest
 import torch
 from transformers import (
@@ -17,6 +21,7 @@ from visual_sentence.few_shot import (
     Example,
     InContextClassifier,
 )
+from visual_sentence.few_shot.classifier import BAG_SEED, CONTENT_FREE_BAGS
 from visual_sentence.few_shot.prefix_cache import SharedPrefix, can_share_cache
 
 
@@ -68,6 +73,30 @@ def test_calibration_divides_by_the_answer_to_a_content_free_query(llama, bpe_to
     expected = (scores / bias) / (scores / bias).sum()
     answer = calibrated.classify(support, queries[:1], class_names)[0]
     assert list(answer.scores.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_domain_calibration_divides_by_the_mean_answer_to_random_words(
+    llama, bpe_tokenizer, support, queries, class_names
+):
+    pool = [word for words, _ in support for word in words]
+    draw = random.Random(BAG_SEED)
+    bags = [draw.sample(pool, min(len(queries[0]), len(pool))) for _ in range(CONTENT_FREE_BAGS)]
+    likelihood = InContextClassifier(llama, bpe_tokenizer, scoring="likelihood")
+    asked = likelihood.classify(support, [queries[0], *bags], class_names)
+    scores, *biases = (torch.tensor(list(answer.scores.values())).double().log() for answer in asked)
+    expected = (scores - torch.stack(biases).mean(0)).softmax(-1)
+    classifier = InContextClassifier(llama, bpe_tokenizer, scoring="domain-calibrated")
+    answers = classifier.classify(support, queries[:1], class_names)
+    assert list(answers[0].scores.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert classifier.classify(support, queries[:1], class_names) == answers
+
+
+def test_domain_calibration_without_examples_asks_about_nothing(llama, bpe_tokenizer, queries, class_names):
+    domain, plain = (
+        InContextClassifier(llama, bpe_tokenizer, scoring=scoring).classify((), queries, class_names)
+        for scoring in ("domain-calibrated", "calibrated")
+    )
+    assert domain == plain
 
 
 @pytest.mark.parametrize("model_name", ["llama", "gpt2"])
@@ -262,7 +291,7 @@ def test_what_cannot_be_asked_is_refused(llama, bpe_tokenizer, support, queries,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scoring": "best"}, "no scoring 'best': use one of calibrated, likelihood, trie"),
+        ({"scoring": "best"}, "no scoring 'best': use one of domain-calibrated, calibrated, likelihood, trie"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )

@@ -3,7 +3,7 @@
 Knows words, labels, tokenizers and language models; knows nothing of images.
 """
 
-from .classifier import SCORING_MODES, Answer, InContextClassifier
+from .classifier import BEST_SCORING, SCORING_MODES, Answer, InContextClassifier
 from .prompts import PROMPT_STYLES, ClassificationPrompt, Example
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "PROMPT_STYLES",
     "InContextClassifier",
     "SCORING_MODES",
+    "BEST_SCORING",
     "Answer",
 ]

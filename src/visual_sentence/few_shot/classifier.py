@@ -6,6 +6,7 @@ Sees words and labels only, and never changes the model.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,8 +17,12 @@ from .prompts import ClassificationPrompt, Example
 from .questions import Question, encode_question
 from .scoring import cached_log_likelihoods, plain_log_likelihoods
 
-LIKELIHOOD_MODES = ("calibrated", "likelihood")
-SCORING_MODES = ("calibrated", "likelihood", "trie", "exact-match", "prefix-match", "position-mask")
+LIKELIHOOD_MODES = ("domain-calibrated", "calibrated", "likelihood")
+SCORING_MODES = (*LIKELIHOOD_MODES, "trie", "exact-match", "prefix-match", "position-mask")
+BEST_SCORING = SCORING_MODES[0]
+# Bags of random words that "domain-calibrated" asks about, and the seed that draws them.
+CONTENT_FREE_BAGS = 8
+BAG_SEED = 0
 DEFAULT_PROMPT = ClassificationPrompt()
 # The published code generates 16 tokens; else a free answer may be this much longer than the longest
 # label.
@@ -31,8 +36,8 @@ class Answer:
 
     Args:
         label: One of the class names, or None where a generated text was none of them.
-        scores: A value per class name that sums to 1. With "calibrated" and "likelihood" the softmax over the
-            (calibrated) log-likelihoods; where text is generated 1.0 for the answer and 0.0 for the others,
+        scores: A value per class name that sums to 1. With `LIKELIHOOD_MODES` the softmax over the (calibrated)
+            log-likelihoods; where text is generated 1.0 for the answer and 0.0 for the others,
             and empty where the text was no class name.
         text: The generated text up to the prompt style's stop, or the label where nothing was generated.
     """
@@ -47,6 +52,9 @@ class InContextClassifier:
 
     Ways to score:
 
+    - "domain-calibrated": the label with the highest log-likelihood, minus its mean log-likelihood after queries
+      of words drawn at random from all examples (Fei et al., arXiv:2305.19148): what the model answers to words
+      of this domain that belong to no class. Without examples the same as "calibrated".
     - "calibrated": the label with the highest log-likelihood, minus its log-likelihood after a query without
       content (Zhao et al., arXiv:2102.09690, as a difference of log-probabilities).
     - "likelihood": the label with the highest log-likelihood, summed over its tokens.
@@ -81,7 +89,7 @@ class InContextClassifier:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         prompt: ClassificationPrompt = DEFAULT_PROMPT,
-        scoring: str = "calibrated",
+        scoring: str = BEST_SCORING,
         batch_size: int = 16,
         use_cache: bool = True,
     ):
@@ -115,23 +123,40 @@ class InContextClassifier:
             return []
         prompts = [self.prompt.render(support, words, class_names) for words in queries]
         if self.scoring in LIKELIHOOD_MODES:
-            if self.scoring == "calibrated":
-                prompts.append(self.prompt.render_content_free(support, class_names))
-            return self._most_likely(prompts, support, class_names)
+            content_free = self._content_free_prompts(support, len(queries[0]), class_names)
+            return self._most_likely(prompts, content_free, support, class_names)
         return self._generated(prompts, support, class_names)
 
+    def _content_free_prompts(
+        self, support: Sequence[Example], num_words: int, class_names: Sequence[str]
+    ) -> list[str]:
+        """The prompts whose answers show the model's bias; none for the plain likelihood."""
+        if self.scoring == "likelihood":
+            return []
+        if self.scoring == "calibrated" or not support:
+            return [self.prompt.render_content_free(support, class_names)]
+        pool = [word for words, _ in support for word in words]
+        draw = Random(BAG_SEED)
+        bags = [draw.sample(pool, min(num_words, len(pool))) for _ in range(CONTENT_FREE_BAGS)]
+        return [self.prompt.render(support, bag, class_names) for bag in bags]
+
     def _most_likely(
-        self, prompts: Sequence[str], support: Sequence[Example], class_names: Sequence[str]
+        self,
+        prompts: Sequence[str],
+        content_free: Sequence[str],
+        support: Sequence[Example],
+        class_names: Sequence[str],
     ) -> list[Answer]:
         answers = [self.prompt.answer(name) for name in class_names]
-        questions = [encode_question(self.tokenizer, prompt, answers) for prompt in prompts]
+        questions = [encode_question(self.tokenizer, prompt, answers) for prompt in (*prompts, *content_free)]
         self._check_context(questions, 0, support, class_names)
         if self._prefix is None:
             log_likelihoods = plain_log_likelihoods(questions, self.model)
         else:
             log_likelihoods = cached_log_likelihoods(questions, self._prefix, self.batch_size)
-        if self.scoring == "calibrated":
-            log_likelihoods = log_likelihoods[:-1] - log_likelihoods[-1]
+        if content_free:
+            bias = log_likelihoods[len(prompts) :].mean(0)
+            log_likelihoods = log_likelihoods[: len(prompts)] - bias
         # Double precision, so that the scores sum to 1 to the last digit that is ever shown.
         probabilities = log_likelihoods.double().softmax(-1)
         best = [class_names[index] for index in probabilities.argmax(-1).tolist()]

@@ -26,7 +26,7 @@ from ..metrics.few_shot_accuracy.few_shot_accuracy import FewShotAccuracy
 from ..modeling.image_processing_v2l import to_rgb
 from ..progress import progress_bar
 from ..words import ImageWords, WordFinder
-from .classifier import DEFAULT_PROMPT, InContextClassifier
+from .classifier import BEST_SCORING, DEFAULT_PROMPT, InContextClassifier
 from .prompts import ClassificationPrompt, Example
 
 COLUMNS = ("way", "shot", "class_names", "support_images", "support_labels", "query_image", "query_label")
@@ -141,7 +141,7 @@ class FewShotSetting:
     """
 
     num_words: int
-    scoring: str = "calibrated"
+    scoring: str = BEST_SCORING
     prompt: ClassificationPrompt = DEFAULT_PROMPT
     shuffle_words: bool = False
     seed: int = 0

@@ -15,7 +15,7 @@ from transformers import Pipeline
 from transformers.image_utils import load_image
 
 from ..errors import UserError
-from ..few_shot import ClassificationPrompt, Example, InContextClassifier
+from ..few_shot import BEST_SCORING, ClassificationPrompt, Example, InContextClassifier
 from ..image_io import open_image
 from ..language import LanguageModel, load_language_model
 from ..references import OFFLINE
@@ -103,7 +103,7 @@ class VisualFewShotClassificationPipeline(Pipeline):
         model_inputs: dict[str, torch.Tensor],
         support: dict[str, list[Picture]] | None = None,
         num_words: int | None = None,
-        scoring: str = "calibrated",
+        scoring: str = BEST_SCORING,
         **prompt: Any,
     ) -> dict[str, torch.Tensor]:
         if support is None:
