@@ -16,7 +16,8 @@ help:
 	@echo "make clean      remove the environment and what the demo wrote"
 
 $(READY):
-	rm -rf $(VENV)
+	@echo "setting up $(VENV): Python packages (some gigabytes with PyTorch), then the offline models"
+	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	$(BIN)/visual-sentence offline install

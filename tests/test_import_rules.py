@@ -28,7 +28,7 @@ LEVELS = {
 ROOMS = {
     "errors": set(),
     "progress": set(),
-    "references": {"errors", "offline"},
+    "references": {"errors", "offline", "progress"},
     "image_io": {"errors", "modeling"},
     "language": {"errors", "references"},
     "metrics": set(),

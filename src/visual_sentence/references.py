@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 
 from .errors import UserError
+from .progress import progress_bar
 
 OFFLINE = "offline"
 # What the libraries raise for models that are absent, damaged or of another shape than their configuration says.
@@ -66,7 +67,10 @@ def load_config(reference: str, folder: str) -> PretrainedConfig:
         UserError: If there is no such model, or it cannot be reached.
     """
     try:
-        return AutoConfig.from_pretrained(folder)
+        with progress_bar(
+            f"looking for {reference}", total=None
+        ):  # without a network the Hub is asked for half a minute
+            return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise unreachable(reference, error) from error
 
