@@ -1,29 +1,27 @@
 """Progress bars on standard error: shown on a terminal, silent elsewhere."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-T = TypeVar("T")
 
 
 class Tracker:
     """A bar that is moved by hand.
 
     Args:
-        progress: The display that holds the bar.
+        progress: The display that holds the bar; None where nothing is shown.
         task: The bar's number in the display.
     """
 
-    def __init__(self, progress: Progress, task: int):
+    def __init__(self, progress: Progress | None = None, task: int = 0):
         self._progress, self._task = progress, task
 
     def advance(self, steps: int = 1) -> None:
         """Moves the bar by `steps` units of work."""
-        self._progress.advance(self._task, steps)
+        if self._progress is not None:
+            self._progress.advance(self._task, steps)
 
 
 @contextmanager
@@ -39,6 +37,9 @@ def progress_bar(description: str, total: int | None, done: int = 0) -> Iterator
         A `Tracker` whose `advance(n)` moves the bar.
     """
     console = Console(stderr=True)
+    if not console.is_terminal:  # a disabled display still writes line breaks in some versions of rich
+        yield Tracker()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,21 +47,5 @@ def progress_bar(description: str, total: int | None, done: int = 0) -> Iterator
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         yield Tracker(progress, progress.add_task(description, total=total, completed=done))
-
-
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yields `items` unchanged and moves a bar as they are taken.
-
-    Args:
-        items: Anything that can be iterated over.
-        description: What is being done, in a few words.
-        total: How many items there are; taken from `len(items)` where that exists.
-    """
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)
-    with progress_bar(description, total) as bar:
-        for item in items:
-            yield item
-            bar.advance()

@@ -21,7 +21,7 @@ LIKELIHOOD_MODES = ("domain-calibrated", "calibrated", "likelihood")
 SCORING_MODES = (*LIKELIHOOD_MODES, "trie", "exact-match", "prefix-match", "position-mask")
 BEST_SCORING = SCORING_MODES[0]
 # Bags of random words that "domain-calibrated" asks about, and the seed that draws them.
-CONTENT_FREE_BAGS = 8
+CONTENT_FREE_BAGS = 4
 BAG_SEED = 0
 DEFAULT_PROMPT = ClassificationPrompt()
 # The published code generates 16 tokens; else a free answer may be this much longer than the longest

@@ -6,14 +6,16 @@
 """
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
+import gguf
 import torch
 from timm.data.imagenet_info import ImageNetInfo
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageClassification, AutoTokenizer
 from transformers.image_utils import PILImageResampling
 from transformers.models.timm_wrapper.configuration_timm_wrapper import TimmWrapperConfig
-from transformers.utils.quantization_config import GgufConfig
+from transformers.utils import quantization_config
 
 from ..codebook import GlobalCodebook
 from ..encoders.transformers_encoder import ConseJointEncoder
@@ -34,11 +36,14 @@ RESIZE, VIEW_SIZE = 219, 192
 def convert_language_model(folder: Path) -> None:
     """Writes the language model as bfloat16 safetensors, with its tokenizer."""
     source = LANGUAGE_MODEL.locate()
+    # on Python 3.10 transformers finds no metadata of packages like gguf, and asks the package for its version
+    gguf.__version__ = version("gguf")
     arguments = {"gguf_file": source.name}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **arguments)
-    model = AutoModelForCausalLM.from_pretrained(
-        source.parent, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16, **arguments
-    )
+    if hasattr(quantization_config, "GgufConfig"):
+        # newer versions keep the weights quantized, and then refuse to save them, unless they are told not to
+        arguments["quantization_config"] = quantization_config.GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.bfloat16, **arguments)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
