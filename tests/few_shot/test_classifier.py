@@ -81,10 +81,16 @@ def test_domain_calibration_divides_by_the_mean_answer_to_random_words(
     pool = [word for words, _ in support for word in words]
     draw = random.Random(BAG_SEED)
     bags = [draw.sample(pool, min(len(queries[0]), len(pool))) for _ in range(CONTENT_FREE_BAGS)]
+    reverse_pool = [word for words, _ in support[::-1] for word in words]
+    reverse_draw = random.Random(BAG_SEED)
+    reverse_bags = [reverse_draw.sample(reverse_pool, min(len(queries[0]), len(pool))) for _ in bags]
     likelihood = InContextClassifier(llama, bpe_tokenizer, scoring="likelihood")
-    asked = likelihood.classify(support, [queries[0], *bags], class_names)
-    scores, *biases = (torch.tensor(list(answer.scores.values())).double().log() for answer in asked)
-    expected = (scores - torch.stack(biases).mean(0)).softmax(-1)
+    calibrated = 0
+    for examples, names, drawn in ((support, class_names, bags), (support[::-1], class_names[::-1], reverse_bags)):
+        asked = likelihood.classify(examples, [queries[0], *drawn], names)
+        scores, *biases = (torch.tensor([row.scores[name] for name in class_names]).double().log() for row in asked)
+        calibrated = calibrated + (scores - torch.stack(biases).mean(0)) / 2
+    expected = calibrated.softmax(-1)
     classifier = InContextClassifier(llama, bpe_tokenizer, scoring="domain-calibrated")
     answers = classifier.classify(support, queries[:1], class_names)
     assert list(answers[0].scores.values()) == pytest.approx(expected.tolist(), abs=1e-5)
@@ -92,11 +98,12 @@ def test_domain_calibration_divides_by_the_mean_answer_to_random_words(
 
 
 def test_domain_calibration_without_examples_asks_about_nothing(llama, bpe_tokenizer, queries, class_names):
-    domain, plain = (
-        InContextClassifier(llama, bpe_tokenizer, scoring=scoring).classify((), queries, class_names)
-        for scoring in ("domain-calibrated", "calibrated")
-    )
-    assert domain == plain
+    domain = InContextClassifier(llama, bpe_tokenizer).classify((), queries[:1], class_names)[0]
+    calibrated = InContextClassifier(llama, bpe_tokenizer, scoring="calibrated")
+    orders = [calibrated.classify((), queries[:1], names)[0] for names in (class_names, class_names[::-1])]
+    logs = [torch.tensor([order.scores[name] for name in class_names]).double().log() for order in orders]
+    expected = (sum(logs) / 2).softmax(-1)
+    assert list(domain.scores.values()) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("model_name", ["llama", "gpt2"])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import UserError
@@ -54,7 +55,9 @@ class InContextClassifier:
 
     - "domain-calibrated": the label with the highest log-likelihood, minus its mean log-likelihood after queries
       of words drawn at random from all examples (Fei et al., arXiv:2305.19148): what the model answers to words
-      of this domain that belong to no class. Without examples the same as "calibrated".
+      of this domain that belong to no class. Asked with classes and examples in the given order and in reverse,
+      and averaged, since small models lean towards what they read last (Lu et al., arXiv:2104.08786). Without
+      examples the query is that of "calibrated".
     - "calibrated": the label with the highest log-likelihood, minus its log-likelihood after a query without
       content (Zhao et al., arXiv:2102.09690, as a difference of log-probabilities).
     - "likelihood": the label with the highest log-likelihood, summed over its tokens.
@@ -99,7 +102,9 @@ class InContextClassifier:
             raise UserError(f"batch_size must be at least 1, got {batch_size}.")
         self.model, self.tokenizer = model.eval(), tokenizer
         self.prompt, self.scoring, self.batch_size = prompt, scoring, batch_size
-        self._prefix = SharedPrefix(model) if use_cache and can_share_cache(model) else None
+        shares = use_cache and can_share_cache(model)
+        self._prefix = SharedPrefix(model) if shares else None
+        self._reverse_prefix = SharedPrefix(model) if shares else None
 
     def classify(
         self, support: Sequence[Example], queries: Sequence[Sequence[str]], class_names: Sequence[str]
@@ -121,10 +126,9 @@ class InContextClassifier:
         self._check(support, queries, class_names)
         if not queries:
             return []
-        prompts = [self.prompt.render(support, words, class_names) for words in queries]
         if self.scoring in LIKELIHOOD_MODES:
-            content_free = self._content_free_prompts(support, len(queries[0]), class_names)
-            return self._most_likely(prompts, content_free, support, class_names)
+            return self._most_likely(queries, support, class_names)
+        prompts = [self.prompt.render(support, words, class_names) for words in queries]
         return self._generated(prompts, support, class_names)
 
     def _content_free_prompts(
@@ -141,22 +145,13 @@ class InContextClassifier:
         return [self.prompt.render(support, bag, class_names) for bag in bags]
 
     def _most_likely(
-        self,
-        prompts: Sequence[str],
-        content_free: Sequence[str],
-        support: Sequence[Example],
-        class_names: Sequence[str],
+        self, queries: Sequence[Sequence[str]], support: Sequence[Example], class_names: Sequence[str]
     ) -> list[Answer]:
-        answers = [self.prompt.answer(name) for name in class_names]
-        questions = [encode_question(self.tokenizer, prompt, answers) for prompt in (*prompts, *content_free)]
-        self._check_context(questions, 0, support, class_names)
-        if self._prefix is None:
-            log_likelihoods = plain_log_likelihoods(questions, self.model)
-        else:
-            log_likelihoods = cached_log_likelihoods(questions, self._prefix, self.batch_size)
-        if content_free:
-            bias = log_likelihoods[len(prompts) :].mean(0)
-            log_likelihoods = log_likelihoods[: len(prompts)] - bias
+        """The label with the highest (calibrated) log-likelihood, averaged over the orders of the scoring mode."""
+        log_likelihoods = self._log_likelihoods(queries, support, class_names, self._prefix)
+        if self.scoring == "domain-calibrated":
+            reverse = self._log_likelihoods(queries, support[::-1], class_names[::-1], self._reverse_prefix)
+            log_likelihoods = (log_likelihoods + reverse.flip(1)) / 2
         # Double precision, so that the scores sum to 1 to the last digit that is ever shown.
         probabilities = log_likelihoods.double().softmax(-1)
         best = [class_names[index] for index in probabilities.argmax(-1).tolist()]
@@ -164,6 +159,26 @@ class InContextClassifier:
             Answer(label, dict(zip(class_names, row, strict=True)), label)
             for label, row in zip(best, probabilities.tolist(), strict=True)
         ]
+
+    def _log_likelihoods(
+        self,
+        queries: Sequence[Sequence[str]],
+        support: Sequence[Example],
+        class_names: Sequence[str],
+        prefix: SharedPrefix | None,
+    ) -> torch.Tensor:
+        """(Calibrated) log-likelihoods of L class names for Q queries, in one order: [Q, L] float32."""
+        prompts = [self.prompt.render(support, words, class_names) for words in queries]
+        content_free = self._content_free_prompts(support, len(queries[0]), class_names)
+        answers = [self.prompt.answer(name) for name in class_names]
+        questions = [encode_question(self.tokenizer, prompt, answers) for prompt in (*prompts, *content_free)]
+        self._check_context(questions, 0, support, class_names)
+        if prefix is None:
+            log_likelihoods = plain_log_likelihoods(questions, self.model)
+        else:
+            log_likelihoods = cached_log_likelihoods(questions, prefix, self.batch_size)
+        bias = log_likelihoods[len(prompts) :].mean(0) if content_free else 0.0
+        return log_likelihoods[: len(prompts)] - bias
 
     def _generated(
         self, prompts: Sequence[str], support: Sequence[Example], class_names: Sequence[str]
