@@ -1,8 +1,10 @@
 """The V2L model: an image becomes words of a frozen language model's vocabulary.
 
-Source: Zhu, Wei, Lu 2024 (https://arxiv.org/abs/2403.07874), section 3.2. This is the global half: a frozen image
-tower and a frozen codebook of words; nothing in it is trained. It knows no language model, only the words and ids
-of one. Level 4.
+Source: Zhu, Wei, Lu 2024 (https://arxiv.org/abs/2403.07874), section 3.2 and appendix A. The global half is a frozen
+image tower and a frozen codebook of words; nothing in it is trained. The local half is a convolutional encoder, a
+frozen codebook of the language model's whole vocabulary behind a trained projector, and a convolutional decoder
+that may look at the global words. A model may have either half or both. It knows no language model, only the words
+and ids of one. Level 4.
 """
 
 import os
@@ -11,20 +13,39 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_v2l import V2LConfig
+from .convolutional_codec import (
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    as_token_maps,
+    check_pixel_values,
+    reconstruction_loss,
+    reset_codec_parameters,
+)
 from .image_tower_v2l import build_image_tower
 from .quantization_v2l import GlobalQuantizer
-from .vocabulary_v2l import WordVocabulary
+from .vector_quantization import VectorQuantizer
+from .vocabulary_v2l import LocalVocabulary, WordVocabulary
 
 
 @dataclass
 class V2LOutput(ModelOutput):
-    """What `V2LModel.encode` finds in B images.
+    """What a `V2LModel` makes of B images; `encode` fills the fields of tokens only, and of the halves there are.
 
     Args:
+        loss: Scalar float32, reconstruction, codebook and commitment term with the config's weights.
+        reconstruction_loss: Scalar float32, mean squared or absolute difference of pixels in [-1, 1].
+        codebook_loss: Scalar float32, unweighted.
+        commitment_loss: Scalar float32, unweighted.
+        codebook_usage: Scalar in (0, 1], share of the local codebook that this batch uses.
+        codebook_perplexity: Scalar in [1, K].
+        pixel_values: [B, 3, H, W], the reconstruction in about [-1, 1], not clipped.
+        local_tokens: [B, h, w] int64 in [0, K), ids of the language model.
+        latents: [B, D, h, w], what was quantized.
         global_tokens: [B, k] int64 in [0, num_words), the nearest codebook entries, nearest first.
         global_distances: [B, k] float32, their Euclidean distances.
         global_words: B lists of k words; None for a model without a vocabulary.
@@ -32,6 +53,15 @@ class V2LOutput(ModelOutput):
         image_embeds: [B, D] float32, L2-normalised, in the codebook's (centred) frame.
     """
 
+    loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    codebook_loss: torch.FloatTensor | None = None
+    commitment_loss: torch.FloatTensor | None = None
+    codebook_usage: torch.FloatTensor | None = None
+    codebook_perplexity: torch.FloatTensor | None = None
+    pixel_values: torch.FloatTensor | None = None
+    local_tokens: torch.LongTensor | None = None
+    latents: torch.FloatTensor | None = None
     global_tokens: torch.LongTensor | None = None
     global_distances: torch.FloatTensor | None = None
     global_words: list[list[str]] | None = None
@@ -40,20 +70,23 @@ class V2LOutput(ModelOutput):
 
 
 class V2LModel(PreTrainedModel):
-    """Frozen image tower and global codebook.
+    """Global words by a frozen image tower, local words by a trained convolutional encoder, images from both.
 
     Args:
         config: What it is made of.
-        vocabulary: The codebook's words; `from_pretrained` reads them from `codebook.json` beside the weights.
+        vocabulary: The global codebook's words; `from_pretrained` reads them from `codebook.json` beside the weights.
+        local_vocabulary: The local codebook's, from `local_vocabulary.json`.
 
     Raises:
-        ValueError: If the vocabulary has not as many words as the codebook has entries.
+        ValueError: If a vocabulary has not as many words as its codebook has entries.
 
     Example:
         >>> model = AutoModel.from_pretrained(folder, trust_remote_code=True)
         >>> views = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)(image, return_tensors="pt")
-        >>> model.encode(global_pixel_values=views["global_pixel_values"]).global_words
+        >>> output = model.encode(**views)
+        >>> output.global_words
         [['cat', 'kitten', ...]]
+        >>> pixel_values = model.decode(output.local_tokens, output.global_tokens)
     """
 
     config_class = V2LConfig
@@ -62,39 +95,92 @@ class V2LModel(PreTrainedModel):
     input_modalities = ("image",)
     _supports_sdpa = True
     # named one by one: a module's name would turn its integer buffers into floats as well
-    _keep_in_fp32_modules_strict = ["global_quantizer.codebook", "global_quantizer.image_center"]
+    _keep_in_fp32_modules_strict = [
+        "global_quantizer.codebook",
+        "global_quantizer.image_center",
+        "local_quantizer.codebook",
+        "local_quantizer.projector",
+    ]
 
-    def __init__(self, config: V2LConfig, vocabulary: WordVocabulary | None = None):
+    def __init__(
+        self,
+        config: V2LConfig,
+        vocabulary: WordVocabulary | None = None,
+        local_vocabulary: LocalVocabulary | None = None,
+    ):
         super().__init__(config)
         self.image_tower = self.global_quantizer = None
         if config.encoder_type is not None:
             self.image_tower = build_image_tower(config.encoder_type, config.encoder_config)
             self.global_quantizer = GlobalQuantizer(config.num_words, config.embedding_dim)
-        self.vocabulary = None
+        self.encoder = self.quant_conv = self.local_quantizer = self.post_quant_conv = self.decoder = None
+        if config.local_codebook_size is not None:
+            self._build_local_half(config)
+        self.vocabulary = self.local_vocabulary = None
         self.post_init()
         self.set_vocabulary(vocabulary)
+        self.set_local_vocabulary(local_vocabulary)
         self.freeze()
 
+    def _build_local_half(self, config: V2LConfig) -> None:
+        sizes = {
+            "num_channels": 3,
+            "block_out_channels": config.block_out_channels,
+            "layers_per_block": config.layers_per_block,
+            "latent_channels": config.latent_channels,
+            "norm_num_groups": config.norm_num_groups,
+            "mid_block_attention": config.mid_block_attention,
+        }
+        self.encoder = ConvolutionalEncoder(**sizes)
+        self.quant_conv = nn.Conv2d(config.latent_channels, config.local_latent_dim, 1)
+        self.local_quantizer = VectorQuantizer(
+            config.local_codebook_size,
+            config.local_embedding_dim,
+            config.local_latent_dim,
+            trainable=config.local_codebook_trainable,
+            projector=config.local_projector,
+            gradient=config.quantizer_gradient,
+        )
+        self.post_quant_conv = nn.Conv2d(config.local_latent_dim, config.latent_channels, 1)
+        self.decoder = ConvolutionalDecoder(
+            **sizes,
+            cross_attention=config.cross_attention,
+            cross_attention_heads=config.cross_attention_heads,
+            context_dim=config.embedding_dim,
+        )
+        # told apart from the tower's layers, which keep their own way of starting
+        self._local_modules = {
+            id(module)
+            for part in (self.encoder, self.quant_conv, self.post_quant_conv, self.decoder)
+            for module in part.modules()
+        }
+
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, GlobalQuantizer):
+        if isinstance(module, (GlobalQuantizer, VectorQuantizer)):
             module.reset_parameters()
+        elif self.local_quantizer is not None and id(module) in self._local_modules:
+            reset_codec_parameters(module)
+        elif self.local_quantizer is None or module is not self.local_quantizer.projector:
+            super()._init_weights(module)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, *args, **kwargs):
-        """As `PreTrainedModel.from_pretrained`; reads `codebook.json` too and freezes what is not to be trained."""
+        """As `PreTrainedModel.from_pretrained`; reads both vocabularies and freezes what is not to be trained."""
         vocabulary = WordVocabulary.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        local_vocabulary = LocalVocabulary.from_pretrained(pretrained_model_name_or_path, **kwargs)
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.set_vocabulary(vocabulary)
+        model.set_local_vocabulary(local_vocabulary)
         model.freeze()  # loading makes every parameter trainable again
         return loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
-        """As `PreTrainedModel.save_pretrained`; writes `codebook.json` too."""
+        """As `PreTrainedModel.save_pretrained`; writes both vocabularies too."""
         super().save_pretrained(save_directory, *args, **kwargs)
-        if self.vocabulary is not None:
-            self.vocabulary.save(save_directory)
+        for vocabulary in (self.vocabulary, self.local_vocabulary):
+            if vocabulary is not None:
+                vocabulary.save(save_directory)
 
     def set_vocabulary(self, vocabulary: WordVocabulary | None) -> None:
         """Gives the codebook's entries their words.
@@ -108,6 +194,19 @@ class V2LModel(PreTrainedModel):
                 "codebook.json and the weights are not of one build."
             )
         self.vocabulary = vocabulary
+
+    def set_local_vocabulary(self, vocabulary: LocalVocabulary | None) -> None:
+        """Gives the local codebook's entries their words.
+
+        Raises:
+            ValueError: If there are not as many words as entries.
+        """
+        if vocabulary is not None and len(vocabulary) != self.config.local_codebook_size:
+            raise ValueError(
+                f"The local vocabulary has {len(vocabulary)} words, the local codebook "
+                f"{self.config.local_codebook_size} entries: they are not of one build."
+            )
+        self.local_vocabulary = vocabulary
 
     def freeze(self) -> None:
         """Makes the image tower untrainable (paper, section 3.2: only encoder, decoder and projector are trained)."""
@@ -133,6 +232,28 @@ class V2LModel(PreTrainedModel):
             {"codebook": embeddings, "image_center": image_center, "groups": torch.tensor(vocabulary.groups)}
         )
 
+    @torch.no_grad()
+    def load_local_codebook(self, embeddings: torch.Tensor, vocabulary: LocalVocabulary | None = None) -> None:
+        """Puts the embeddings of a language model's vocabulary into the local half.
+
+        Args:
+            embeddings: [K, E], one row for each of the language model's tokens, in order of their ids.
+            vocabulary: Their K words.
+
+        Raises:
+            ValueError: If there is no local half or the shape is another.
+        """
+        if self.local_quantizer is None:
+            raise ValueError("This V2L model has no local half (local_codebook_size is None), so no local codebook.")
+        codebook = self.local_quantizer.codebook
+        if embeddings.shape != codebook.shape:
+            raise ValueError(
+                f"The local codebook is {tuple(codebook.shape)}, the embeddings are {tuple(embeddings.shape)}: set "
+                "local_codebook_size and local_embedding_dim to theirs."
+            )
+        self.set_local_vocabulary(vocabulary)
+        codebook.copy_(embeddings)
+
     def load_tower(self, state_dict: Mapping[str, torch.Tensor]) -> None:
         """Copies an encoder's image half into the tower; what only texts pass through is passed over.
 
@@ -148,26 +269,63 @@ class V2LModel(PreTrainedModel):
         wanted = self.image_tower.state_dict().keys()
         self.image_tower.load_state_dict({key: state_dict[key] for key in wanted})
 
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weight of the decoder's last convolution, by which VQGAN balances its adversarial term (equation 7)."""
+        self._require_local_half()
+        return self.decoder.net.conv_out.weight
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What an optimizer is to move: encoder, decoder and projector (paper, section 3.2 "Loss Function")."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     @torch.no_grad()
     def encode(
         self,
-        global_pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
+        global_pixel_values: torch.Tensor | None = None,
         num_global_tokens: int | None = None,
         excluded_labels: torch.Tensor | None = None,
     ) -> V2LOutput:
-        """Finds the words of images (paper, section 3.2, global quantizer).
+        """Finds the words of images (paper, section 3.2, quantizers).
 
         Args:
-            global_pixel_values: [B, 3, H, W], the joint encoder's view, from the model's image processor.
-            num_global_tokens: k, words an image; the config's number by default.
+            pixel_values: [B, 3, H, W] in [-1, 1], the local view; a model without a local half leaves it alone.
+            global_pixel_values: [B, 3, S, S], the joint encoder's view; a model without an image tower leaves it alone.
+            num_global_tokens: k, global words an image; the config's number by default.
             excluded_labels: [E] int64, labels that the image tower is to do without, for encoders built on a
                 classifier: what it would say of things it was never taught.
 
         Raises:
-            ValueError: If the model has no global half, the shape is wrong, or k exceeds the distinct words.
+            ValueError: If no view is given that the model has a half for, a shape is wrong, or k exceeds the
+                distinct words.
         """
-        if self.image_tower is None:
-            raise ValueError("This V2L model has no image tower, so it has no global tokens.")
+        has_local = pixel_values is not None and self.local_quantizer is not None
+        has_global = global_pixel_values is not None and self.image_tower is not None
+        if not has_local and not has_global:
+            self._refuse(pixel_values, global_pixel_values)
+        output = V2LOutput()
+        if has_global:
+            output = self._encode_global(global_pixel_values, num_global_tokens, excluded_labels)
+        if has_local:
+            latents = self._latents(pixel_values)
+            output["latents"], output["local_tokens"] = latents, self.local_quantizer.assign(latents)
+        return output
+
+    def _refuse(self, pixel_values: torch.Tensor | None, global_pixel_values: torch.Tensor | None) -> None:
+        if pixel_values is None and global_pixel_values is None:
+            raise ValueError("No image was given: pass pixel_values, global_pixel_values or both.")
+        missing = "image tower, so it has no global" if pixel_values is None else "local half, so it has no local"
+        given = "global_pixel_values" if pixel_values is None else "pixel_values"
+        raise ValueError(f"This V2L model has no {missing} tokens for {given}.")
+
+    def _require_local_half(self) -> None:
+        if self.local_quantizer is None:
+            raise ValueError("This V2L model has no local half (local_codebook_size is None), so it makes no images.")
+
+    def _encode_global(
+        self, global_pixel_values: torch.Tensor, num_global_tokens: int | None, excluded_labels: torch.Tensor | None
+    ) -> V2LOutput:
         if global_pixel_values.ndim != 4 or global_pixel_values.shape[1] != 3:
             raise ValueError(
                 f"global_pixel_values must be (batch, 3, height, width), got {tuple(global_pixel_values.shape)}: "
@@ -189,9 +347,91 @@ class V2LModel(PreTrainedModel):
             image_embeds=self.global_quantizer.center(image_embeds),
         )
 
-    def forward(self, global_pixel_values: torch.Tensor, num_global_tokens: int | None = None, **kwargs) -> V2LOutput:
-        """`encode`, under the name that transformers' pipelines call."""
-        return self.encode(global_pixel_values, num_global_tokens=num_global_tokens, **kwargs)
+    @torch.no_grad()
+    def decode(self, local_tokens: torch.Tensor, global_tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """Images of tokens (paper, section 3.2, decoder).
+
+        Args:
+            local_tokens: [B, h, w] int64 in [0, K), or [B, h * w] for the config's grid.
+            global_tokens: [B, k] int64 in [0, num_words), any k. A decoder whose cross-attention is residual does
+                without where None; a decoder without cross-attention leaves them alone.
+
+        Returns:
+            [B, 3, H, W] in about [-1, 1], not clipped.
+
+        Raises:
+            ValueError: If there is no local half, a shape is wrong, a token is outside its codebook, or global
+                tokens are missing where the decoder cannot do without.
+        """
+        self._require_local_half()
+        tokens = as_token_maps(local_tokens, self.config.grid_size)
+        return self._pixels(self.local_quantizer.lookup(tokens), global_tokens)
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        global_pixel_values: torch.Tensor | None = None,
+        global_tokens: torch.Tensor | None = None,
+        num_global_tokens: int | None = None,
+        excluded_labels: torch.Tensor | None = None,
+    ) -> V2LOutput:
+        """Encodes and, where there is a local view and a local half, decodes and gives the losses of the way.
+
+        Args:
+            pixel_values: [B, 3, H, W] in [-1, 1], the local view.
+            global_pixel_values: [B, 3, S, S], the joint encoder's view.
+            global_tokens: [B, k] int64, global tokens found before, in place of `global_pixel_values`.
+            num_global_tokens: As for `encode`.
+            excluded_labels: As for `encode`.
+
+        Raises:
+            ValueError: As `encode` and `decode`.
+        """
+        if pixel_values is None or self.local_quantizer is None:
+            return self.encode(pixel_values, global_pixel_values, num_global_tokens, excluded_labels)
+        output = V2LOutput(global_tokens=global_tokens)
+        if global_tokens is None and global_pixel_values is not None and self.image_tower is not None:
+            output = self.encode(None, global_pixel_values, num_global_tokens, excluded_labels)
+        latents = self._latents(pixel_values)
+        codes = self.local_quantizer(latents)
+        pixels = self._pixels(codes.quantized, output.global_tokens)
+        reconstruction = reconstruction_loss(self.config.reconstruction_loss, pixels, pixel_values)
+        loss = (
+            reconstruction
+            + self.config.codebook_loss_weight * codes.codebook_loss
+            + self.config.commitment_loss_weight * codes.commitment_loss
+        )
+        found = {
+            "loss": loss,
+            "reconstruction_loss": reconstruction,
+            "codebook_loss": codes.codebook_loss,
+            "commitment_loss": codes.commitment_loss,
+            "codebook_usage": codes.codebook_usage,
+            "codebook_perplexity": codes.codebook_perplexity,
+            "pixel_values": pixels,
+            "local_tokens": codes.tokens,
+            "latents": latents,
+        }
+        return V2LOutput(**found, **output)
+
+    def _latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Latents [B, D, h, w] as the local quantizer takes them."""
+        check_pixel_values(pixel_values, 3, self.config.downsampling_factor)
+        latents = self.quant_conv(self.encoder(pixel_values.to(self.quant_conv.weight.dtype)))
+        return F.normalize(latents.float(), dim=1) if self.config.normalize_latents else latents
+
+    def _pixels(self, quantized: torch.Tensor, global_tokens: torch.Tensor | None) -> torch.Tensor:
+        """Images [B, 3, H, W] of local embeddings [B, D, h, w] and global tokens [B, k]."""
+        context = None
+        if self.decoder.cross_attention is not None:
+            if global_tokens is not None:
+                context = self.global_quantizer.codebook[global_tokens]
+            elif not self.decoder.cross_attention.is_residual:
+                raise ValueError(
+                    "This decoder's cross-attention replaces what comes in, so it needs the image's global tokens: "
+                    "pass global_tokens."
+                )
+        return self.decoder(self.post_quant_conv(quantized.to(self.post_quant_conv.weight.dtype)), context)
 
 
 __all__ = ["V2LModel", "V2LOutput"]

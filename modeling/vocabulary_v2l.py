@@ -1,6 +1,7 @@
-"""The words of a global codebook: what stands beside the weights in a model folder, as `codebook.json`.
+"""The words of both codebooks: what stands beside the weights in a model folder.
 
-Knows words and ids, no vectors. Level 0: imports nothing from this folder.
+`codebook.json` holds the global words, `local_vocabulary.json` the language model's own entries, which the local
+tokens are numbers of. Knows words and ids, no vectors. Level 0: imports nothing from this folder.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from pathlib import Path
 from transformers.utils import cached_file
 
 FILE_NAME = "codebook.json"
+LOCAL_FILE_NAME = "local_vocabulary.json"
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
@@ -99,9 +101,53 @@ class WordVocabulary:
         Returns:
             The vocabulary, or None where the model has no `codebook.json`.
         """
-        hub_arguments = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
-        path = cached_file(str(folder_or_id), FILE_NAME, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+        path = _find(folder_or_id, FILE_NAME, kwargs)
         return None if path is None else cls.load(path)
 
 
-__all__ = ["WordVocabulary"]
+@dataclass(frozen=True)
+class LocalVocabulary:
+    """The entries of a local codebook: local token i is the language model's token i.
+
+    Args:
+        words: K texts, each entry as the language model's text tokenizer writes it.
+        language_model: Reference of that language model.
+    """
+
+    words: list[str]
+    language_model: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes `local_vocabulary.json` into `folder`.
+
+        Returns:
+            The file's path.
+        """
+        path = Path(folder) / LOCAL_FILE_NAME
+        content = {"language_model": self.language_model, "words": self.words}
+        path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LocalVocabulary":
+        """Reads a `local_vocabulary.json`."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return cls(content["words"], content["language_model"])
+
+    @classmethod
+    def from_pretrained(cls, folder_or_id: str | Path, **kwargs) -> "LocalVocabulary | None":
+        """As `WordVocabulary.from_pretrained`."""
+        path = _find(folder_or_id, LOCAL_FILE_NAME, kwargs)
+        return None if path is None else cls.load(path)
+
+
+def _find(folder_or_id: str | Path, name: str, kwargs: dict) -> str | None:
+    """Path of a saved model's file, fetched where need be; None where it has none."""
+    hub_arguments = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
+    return cached_file(str(folder_or_id), name, _raise_exceptions_for_missing_entries=False, **hub_arguments)
+
+
+__all__ = ["LocalVocabulary", "WordVocabulary"]

@@ -11,16 +11,22 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELING = sorted(path for path in (ROOT / "modeling").glob("*.py") if path.name != "__init__.py")
 SOURCE = sorted((ROOT / "src").rglob("*.py"))
 MODELING_MAY_IMPORT = {"torch", "transformers", "numpy", "PIL"}
-STANDARD_LIBRARY = {"abc", "collections", "dataclasses", "hashlib", "importlib", "json", "os", "pathlib"}
+STANDARD_LIBRARY = {"abc", "collections", "dataclasses", "hashlib", "importlib", "json", "math", "os", "pathlib"}
 # Files of modeling/ by level; each may import from lower levels only.
 LEVELS = {
     "configuration_conse": 0,
-    "configuration_v2l": 0,
+    "convolutional_codec": 0,
     "image_processing_v2l": 0,
+    "nearest_code": 0,
     "vocabulary_v2l": 0,
+    "configuration_v2l": 1,
+    "configuration_vqgan": 1,
+    "image_processing_vqgan": 1,
     "processing_v2l": 1,
     "quantization_v2l": 1,
+    "vector_quantization": 1,
     "modeling_conse": 2,
+    "modeling_vqgan": 2,
     "image_tower_v2l": 3,
     "modeling_v2l": 4,
 }

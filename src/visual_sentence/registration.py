@@ -3,10 +3,25 @@
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .modeling import ConseConfig, ConseModel, V2LConfig, V2LImageProcessor, V2LModel, V2LProcessor
+from .modeling import (
+    ConseConfig,
+    ConseModel,
+    V2LConfig,
+    V2LImageProcessor,
+    V2LModel,
+    V2LProcessor,
+    VQGANConfig,
+    VQGANImageProcessor,
+    VQGANModel,
+)
 from .pipelines import FEW_SHOT_TASK, VisualFewShotClassificationPipeline
 
-MODELS = ((ConseConfig, ConseModel), (V2LConfig, V2LModel))
+# config, model, image processor
+MODELS = (
+    (ConseConfig, ConseModel, V2LImageProcessor),
+    (V2LConfig, V2LModel, V2LImageProcessor),
+    (VQGANConfig, VQGANModel, VQGANImageProcessor),
+)
 
 
 def register() -> None:
@@ -15,14 +30,14 @@ def register() -> None:
     Models saved afterwards carry the code that loads them (`auto_map` and the files of `modeling/`), so that they
     load with `trust_remote_code=True` where this package is not installed.
     """
-    for config_class, model_class in MODELS:
+    for config_class, model_class, processor_class in MODELS:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model_class, exist_ok=True)
-        AutoImageProcessor.register(config_class, image_processor_classes={"pil": V2LImageProcessor}, exist_ok=True)
+        AutoImageProcessor.register(config_class, image_processor_classes={"pil": processor_class}, exist_ok=True)
         config_class.register_for_auto_class()
         model_class.register_for_auto_class("AutoModel")
+        processor_class.register_for_auto_class("AutoImageProcessor")
     AutoProcessor.register(V2LConfig, V2LProcessor, exist_ok=True)
-    V2LImageProcessor.register_for_auto_class("AutoImageProcessor")
     V2LProcessor.register_for_auto_class("AutoProcessor")
     PIPELINE_REGISTRY.register_pipeline(
         FEW_SHOT_TASK, pipeline_class=VisualFewShotClassificationPipeline, pt_model=AutoModel, type="multimodal"

@@ -23,7 +23,7 @@ def test_saved_and_loaded_model_is_the_same_in_every_tensor(tower, make_v2l, tmp
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert after[name].device.type == "cpu" and torch.equal(after[name], value), name
-    ours, theirs = model.encode(views), loaded.encode(views)
+    ours, theirs = model.encode(global_pixel_values=views), loaded.encode(global_pixel_values=views)
     assert torch.equal(ours.global_tokens, theirs.global_tokens)
     assert torch.equal(ours.image_embeds, theirs.image_embeds)
     assert ours.global_words == theirs.global_words and ours.global_token_ids == theirs.global_token_ids
@@ -45,7 +45,7 @@ def test_bfloat16_keeps_the_codebook_in_float32(tower, make_v2l, tmp_path):
     assert next(loaded.image_tower.parameters()).dtype == torch.bfloat16
     assert loaded.global_quantizer.codebook.dtype == torch.float32
     assert loaded.global_quantizer.groups.dtype == torch.int64
-    output = loaded.encode(torch.randn(2, 3, 32, 32))
+    output = loaded.encode(global_pixel_values=torch.randn(2, 3, 32, 32))
     assert output.global_tokens.shape == (2, 3) and output.image_embeds.dtype == torch.float32
 
 
@@ -57,7 +57,7 @@ def test_tower_holds_no_text_half(tower, make_v2l):
 
 def test_tokens_are_the_nearest_entries_of_distinct_groups(make_v2l, vocabulary):
     model, views = make_v2l(), torch.randn(4, 3, 32, 32)
-    output = model.encode(views, num_global_tokens=5)
+    output = model.encode(global_pixel_values=views, num_global_tokens=5)
     embeds = model.image_tower(views)
     for row in range(4):
         distances = [torch.dist(embeds[row], entry).item() for entry in model.global_quantizer.codebook]
@@ -74,8 +74,10 @@ def test_tokens_are_the_nearest_entries_of_distinct_groups(make_v2l, vocabulary)
 
 def test_an_image_alone_gets_the_same_tokens_as_in_a_batch(make_v2l):
     model, views = make_v2l("conse"), torch.randn(3, 3, 32, 32)
-    together = model.encode(views).global_tokens
-    assert torch.equal(together, torch.cat([model.encode(view[None]).global_tokens for view in views]))
+    together = model.encode(global_pixel_values=views).global_tokens
+    assert torch.equal(
+        together, torch.cat([model.encode(global_pixel_values=view[None]).global_tokens for view in views])
+    )
 
 
 def test_quantizer_by_hand():
@@ -105,7 +107,7 @@ def test_centring_subtracts_before_the_look_up():
 
 def test_more_words_than_groups_are_refused(make_v2l):
     with pytest.raises(ValueError, match="11 global tokens were asked for, but the codebook offers 1 to 10"):
-        make_v2l().encode(torch.randn(1, 3, 32, 32), num_global_tokens=11)
+        make_v2l().encode(global_pixel_values=torch.randn(1, 3, 32, 32), num_global_tokens=11)
 
 
 def test_excluded_labels_act_as_if_never_learned(make_v2l):
@@ -122,19 +124,19 @@ def test_excluded_labels_act_as_if_never_learned(make_v2l):
 
 def test_towers_without_labels_refuse_to_leave_any_out(make_v2l):
     with pytest.raises(ValueError, match="no labels that could be left out"):
-        make_v2l("clip").encode(torch.randn(1, 3, 32, 32), excluded_labels=torch.tensor([0]))
+        make_v2l("clip").encode(global_pixel_values=torch.randn(1, 3, 32, 32), excluded_labels=torch.tensor([0]))
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32)])
 def test_wrong_shapes_are_named(shape, make_v2l):
     with pytest.raises(ValueError, match="must be \\(batch, 3, height, width\\)"):
-        make_v2l().encode(torch.zeros(shape))
+        make_v2l().encode(global_pixel_values=torch.zeros(shape))
 
 
 def test_model_without_a_global_half_says_so():
     model = V2LModel(V2LConfig(encoder_type=None))
     with pytest.raises(ValueError, match="no image tower"):
-        model.encode(torch.zeros(1, 3, 32, 32))
+        model.encode(global_pixel_values=torch.zeros(1, 3, 32, 32))
 
 
 def test_vocabulary_of_another_size_is_refused(make_v2l, vocabulary):
@@ -163,7 +165,7 @@ def test_vocabulary_survives_saving_and_notices_changes(vocabulary, tmp_path):
     [
         ({"encoder_type": "clip"}, "encoder_type must be one of transformers, open_clip, conse"),
         ({"num_words": 4, "num_global_tokens": 5}, "num_global_tokens is 5, but the codebook has 4"),
-        ({"image_size": 100}, "image_size 100 is not a multiple of downsampling_factor 8"),
+        ({"image_size": 100}, "image_size 100 is not a multiple of the downsampling factor 8"),
     ],
 )
 def test_config_refuses_contradictions(values, message):

@@ -30,7 +30,7 @@ if config.model_type == "v2l":
     processors = [c.from_pretrained(folder, trust_remote_code=True) for c in (AutoImageProcessor, AutoProcessor)]
     views = [p(Image.new("RGB", (50, 40), "teal"), return_tensors="pt")["global_pixel_values"] for p in processors]
     assert torch.equal(*views)
-    output = model.encode(views[0])
+    output = model.encode(global_pixel_values=views[0])
     result["words"] = output.global_words
     assert processors[1].batch_decode(output.global_tokens) == result["words"]
     result["trainable"] = sum(p.requires_grad for p in model.parameters())
@@ -64,7 +64,7 @@ def test_v2l_folder_loads_without_the_package(tower, make_v2l, tmp_path):
     model.save_pretrained(folder)
     V2LProcessor(processor).save_pretrained(folder)
     views = processor(Image.new("RGB", (50, 40), "teal"), return_tensors="pt")
-    expected = model.encode(views["global_pixel_values"]).global_words
+    expected = model.encode(global_pixel_values=views["global_pixel_values"]).global_words
     result = run_without_package(folder, tmp_path)
     assert result == {"type": "v2l", "words": expected, "trainable": 0}
 

@@ -299,5 +299,5 @@ def test_the_v2l_model_sees_what_the_encoder_sees(offline_models, cat, cat_view)
     embedding = load_joint_encoder("offline").encode_images([cat])
     with torch.no_grad():
         torch.testing.assert_close(model.image_tower(cat_view), embedding, atol=1e-5, rtol=0)
-    words = model.encode(cat_view, num_global_tokens=5).global_words[0]
+    words = model.encode(global_pixel_values=cat_view, num_global_tokens=5).global_words[0]
     assert "cat" in [word.lower() for word in words]

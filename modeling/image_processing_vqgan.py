@@ -1,0 +1,19 @@
+"""Pictures for the VQGAN: the local view of the V2L model's processor, and nothing else. Level 1."""
+
+from .image_processing_v2l import V2LImageProcessor
+
+
+class VQGANImageProcessor(V2LImageProcessor):
+    """Resizes the shorter side, crops the centre square and scales to [-1, 1]; `postprocess` goes back.
+
+    Args:
+        local_size: Side of the square in pixels.
+    """
+
+    model_input_names = ["pixel_values"]
+
+    def __init__(self, local_size: int = 256, do_global_view: bool = False, **kwargs):
+        super().__init__(local_size=local_size, do_global_view=do_global_view, **kwargs)
+
+
+__all__ = ["VQGANImageProcessor"]
