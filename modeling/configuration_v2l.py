@@ -19,7 +19,7 @@ class V2LConfig(PretrainedConfig):
     Args:
         encoder_type: Which kind of joint image-text encoder the frozen image tower comes from: "transformers" (any
             model with `get_image_features`), "open_clip" (any open_clip architecture) or "conse"; None for a model
-            without the global half.
+            without an image tower.
         encoder_config: The tower's own configuration: for "transformers" and "conse" a dict with `model_type`, for
             "open_clip" the architecture's model configuration.
         encoder_name: Where the encoder was loaded from, for the record.
@@ -47,7 +47,8 @@ class V2LConfig(PretrainedConfig):
         norm_num_groups: Groups of the normalisation.
         mid_block_attention: Whether there is self-attention at the smallest resolution.
         cross_attention: How the decoder looks at the global words: "paper", "paper-appendix", "published-code" (see
-            `WordAttention`), or None where it does not (table 3, 256 tokens instead of 277).
+            `WordAttention`), or None where it does not (table 3, 256 tokens instead of 277). Without an image tower it
+            takes global tokens found elsewhere.
         cross_attention_heads: Heads of that layer.
 
     Raises:
@@ -94,11 +95,6 @@ class V2LConfig(PretrainedConfig):
                 f"choose a number from 1 to {num_words}."
             )
         check_codec_sizes(image_size, block_out_channels, norm_num_groups, reconstruction_loss)
-        if cross_attention is not None and encoder_type is None:
-            raise ValueError(
-                f"cross_attention is {cross_attention!r}, but the model has no image tower (encoder_type is None), so "
-                "there are no global words to look at: set one of the two."
-            )
         self.encoder_type = encoder_type
         self.encoder_config = encoder_config or {"model_type": "clip"}
         self.encoder_name = encoder_name

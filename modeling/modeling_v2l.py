@@ -13,19 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_v2l import V2LConfig
-from .convolutional_codec import (
-    ConvolutionalDecoder,
-    ConvolutionalEncoder,
-    as_token_maps,
-    check_pixel_values,
-    reconstruction_loss,
-    reset_codec_parameters,
-)
+from .convolutional_codec import as_token_maps
+from .image_codec import ImageCodecModel
 from .image_tower_v2l import build_image_tower
 from .quantization_v2l import GlobalQuantizer
 from .vector_quantization import VectorQuantizer
@@ -69,7 +61,7 @@ class V2LOutput(ModelOutput):
     image_embeds: torch.FloatTensor | None = None
 
 
-class V2LModel(PreTrainedModel):
+class V2LModel(ImageCodecModel):
     """Global words by a frozen image tower, local words by a trained convolutional encoder, images from both.
 
     Args:
@@ -112,6 +104,7 @@ class V2LModel(PreTrainedModel):
         self.image_tower = self.global_quantizer = None
         if config.encoder_type is not None:
             self.image_tower = build_image_tower(config.encoder_type, config.encoder_config)
+        if config.encoder_type is not None or config.cross_attention is not None:
             self.global_quantizer = GlobalQuantizer(config.num_words, config.embedding_dim)
         self.encoder = self.quant_conv = self.local_quantizer = self.post_quant_conv = self.decoder = None
         if config.local_codebook_size is not None:
@@ -123,16 +116,13 @@ class V2LModel(PreTrainedModel):
         self.freeze()
 
     def _build_local_half(self, config: V2LConfig) -> None:
-        sizes = {
-            "num_channels": 3,
-            "block_out_channels": config.block_out_channels,
-            "layers_per_block": config.layers_per_block,
-            "latent_channels": config.latent_channels,
-            "norm_num_groups": config.norm_num_groups,
-            "mid_block_attention": config.mid_block_attention,
-        }
-        self.encoder = ConvolutionalEncoder(**sizes)
-        self.quant_conv = nn.Conv2d(config.latent_channels, config.local_latent_dim, 1)
+        self.build_codec(
+            3,
+            config.local_latent_dim,
+            cross_attention=config.cross_attention,
+            cross_attention_heads=config.cross_attention_heads,
+            context_dim=config.embedding_dim,
+        )
         self.local_quantizer = VectorQuantizer(
             config.local_codebook_size,
             config.local_embedding_dim,
@@ -141,26 +131,16 @@ class V2LModel(PreTrainedModel):
             projector=config.local_projector,
             gradient=config.quantizer_gradient,
         )
-        self.post_quant_conv = nn.Conv2d(config.local_latent_dim, config.latent_channels, 1)
-        self.decoder = ConvolutionalDecoder(
-            **sizes,
-            cross_attention=config.cross_attention,
-            cross_attention_heads=config.cross_attention_heads,
-            context_dim=config.embedding_dim,
-        )
-        # told apart from the tower's layers, which keep their own way of starting
-        self._local_modules = {
-            id(module)
-            for part in (self.encoder, self.quant_conv, self.post_quant_conv, self.decoder)
-            for module in part.modules()
-        }
+
+    @property
+    def codec_quantizer(self) -> VectorQuantizer:
+        self._require_local_half()
+        return self.local_quantizer
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (GlobalQuantizer, VectorQuantizer)):
+        if isinstance(module, GlobalQuantizer):
             module.reset_parameters()
-        elif self.local_quantizer is not None and id(module) in self._local_modules:
-            reset_codec_parameters(module)
-        elif self.local_quantizer is None or module is not self.local_quantizer.projector:
+        else:
             super()._init_weights(module)
 
     @classmethod
@@ -269,16 +249,6 @@ class V2LModel(PreTrainedModel):
         wanted = self.image_tower.state_dict().keys()
         self.image_tower.load_state_dict({key: state_dict[key] for key in wanted})
 
-    @property
-    def last_layer(self) -> nn.Parameter:
-        """Weight of the decoder's last convolution, by which VQGAN balances its adversarial term (equation 7)."""
-        self._require_local_half()
-        return self.decoder.net.conv_out.weight
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """What an optimizer is to move: encoder, decoder and projector (paper, section 3.2 "Loss Function")."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
-
     @torch.no_grad()
     def encode(
         self,
@@ -308,7 +278,7 @@ class V2LModel(PreTrainedModel):
         if has_global:
             output = self._encode_global(global_pixel_values, num_global_tokens, excluded_labels)
         if has_local:
-            latents = self._latents(pixel_values)
+            latents = self.encode_pixels(pixel_values)
             output["latents"], output["local_tokens"] = latents, self.local_quantizer.assign(latents)
         return output
 
@@ -365,7 +335,7 @@ class V2LModel(PreTrainedModel):
         """
         self._require_local_half()
         tokens = as_token_maps(local_tokens, self.config.grid_size)
-        return self._pixels(self.local_quantizer.lookup(tokens), global_tokens)
+        return self.decode_codes(self.local_quantizer.lookup(tokens), self._context(global_tokens))
 
     def forward(
         self,
@@ -374,6 +344,7 @@ class V2LModel(PreTrainedModel):
         global_tokens: torch.Tensor | None = None,
         num_global_tokens: int | None = None,
         excluded_labels: torch.Tensor | None = None,
+        quantize: bool = True,
     ) -> V2LOutput:
         """Encodes and, where there is a local view and a local half, decodes and gives the losses of the way.
 
@@ -383,6 +354,8 @@ class V2LModel(PreTrainedModel):
             global_tokens: [B, k] int64, global tokens found before, in place of `global_pixel_values`.
             num_global_tokens: As for `encode`.
             excluded_labels: As for `encode`.
+            quantize: Whether the decoder is given the codes; else it is given the latents themselves, and `loss` is
+                the reconstruction alone, for the first steps of a training run.
 
         Raises:
             ValueError: As `encode` and `decode`.
@@ -392,46 +365,22 @@ class V2LModel(PreTrainedModel):
         output = V2LOutput(global_tokens=global_tokens)
         if global_tokens is None and global_pixel_values is not None and self.image_tower is not None:
             output = self.encode(None, global_pixel_values, num_global_tokens, excluded_labels)
-        latents = self._latents(pixel_values)
-        codes = self.local_quantizer(latents)
-        pixels = self._pixels(codes.quantized, output.global_tokens)
-        reconstruction = reconstruction_loss(self.config.reconstruction_loss, pixels, pixel_values)
-        loss = (
-            reconstruction
-            + self.config.codebook_loss_weight * codes.codebook_loss
-            + self.config.commitment_loss_weight * codes.commitment_loss
+        found = self.reconstruct(pixel_values, self._context(output.global_tokens), quantize)
+        return V2LOutput(local_tokens=found.pop("tokens"), **found, **output)
+
+    def _context(self, global_tokens: torch.Tensor | None) -> torch.Tensor | None:
+        """The embeddings [B, k, Dg] that the decoder looks at, of global tokens [B, k]."""
+        attention = self.decoder.cross_attention
+        if attention is None:
+            return None
+        if global_tokens is not None:
+            return self.global_quantizer.codebook[global_tokens]
+        if attention.is_residual:
+            return None
+        raise ValueError(
+            "This decoder's cross-attention replaces what comes in, so it needs the image's global tokens: pass "
+            "global_tokens."
         )
-        found = {
-            "loss": loss,
-            "reconstruction_loss": reconstruction,
-            "codebook_loss": codes.codebook_loss,
-            "commitment_loss": codes.commitment_loss,
-            "codebook_usage": codes.codebook_usage,
-            "codebook_perplexity": codes.codebook_perplexity,
-            "pixel_values": pixels,
-            "local_tokens": codes.tokens,
-            "latents": latents,
-        }
-        return V2LOutput(**found, **output)
-
-    def _latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Latents [B, D, h, w] as the local quantizer takes them."""
-        check_pixel_values(pixel_values, 3, self.config.downsampling_factor)
-        latents = self.quant_conv(self.encoder(pixel_values.to(self.quant_conv.weight.dtype)))
-        return F.normalize(latents.float(), dim=1) if self.config.normalize_latents else latents
-
-    def _pixels(self, quantized: torch.Tensor, global_tokens: torch.Tensor | None) -> torch.Tensor:
-        """Images [B, 3, H, W] of local embeddings [B, D, h, w] and global tokens [B, k]."""
-        context = None
-        if self.decoder.cross_attention is not None:
-            if global_tokens is not None:
-                context = self.global_quantizer.codebook[global_tokens]
-            elif not self.decoder.cross_attention.is_residual:
-                raise ValueError(
-                    "This decoder's cross-attention replaces what comes in, so it needs the image's global tokens: "
-                    "pass global_tokens."
-                )
-        return self.decoder(self.post_quant_conv(quantized.to(self.post_quant_conv.weight.dtype)), context)
 
 
 __all__ = ["V2LModel", "V2LOutput"]

@@ -1,26 +1,17 @@
 """The VQGAN of visual sentences: an image becomes a map of learned codes and comes back as an image.
 
 Sources: VQGAN, Esser et al. 2021 (https://arxiv.org/abs/2012.09841); SimLVM, section 3 "VQGAN", for 256 tokens an
-image and a codebook of 8192 x 64. Encoder and decoder are diffusers' blocks, the quantizer is this project's. Level 2.
+image and a codebook of 8192 x 64. Encoder and decoder are diffusers' blocks, the quantizer is this project's. Level 3.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_vqgan import VQGANConfig
-from .convolutional_codec import (
-    ConvolutionalDecoder,
-    ConvolutionalEncoder,
-    as_token_maps,
-    check_pixel_values,
-    reconstruction_loss,
-    reset_codec_parameters,
-)
+from .convolutional_codec import as_token_maps
+from .image_codec import ImageCodecModel
 from .vector_quantization import VectorQuantizer
 
 
@@ -51,7 +42,7 @@ class VQGANOutput(ModelOutput):
     latents: torch.FloatTensor | None = None
 
 
-class VQGANModel(PreTrainedModel):
+class VQGANModel(ImageCodecModel):
     """Convolutional encoder, codebook, convolutional decoder.
 
     Example:
@@ -70,17 +61,7 @@ class VQGANModel(PreTrainedModel):
 
     def __init__(self, config: VQGANConfig):
         super().__init__(config)
-        sizes = {
-            "num_channels": config.num_channels,
-            "block_out_channels": config.block_out_channels,
-            "layers_per_block": config.layers_per_block,
-            "latent_channels": config.latent_channels,
-            "norm_num_groups": config.norm_num_groups,
-            "mid_block_attention": config.mid_block_attention,
-            "attention_levels": config.attention_levels,
-        }
-        self.encoder = ConvolutionalEncoder(**sizes)
-        self.quant_conv = nn.Conv2d(config.latent_channels, config.codebook_dim, 1)
+        self.build_codec(config.num_channels, config.codebook_dim)
         self.quantizer = VectorQuantizer(
             config.codebook_size,
             config.codebook_dim,
@@ -89,24 +70,11 @@ class VQGANModel(PreTrainedModel):
             projector_bias=False,
             gradient=config.quantizer_gradient,
         )
-        self.post_quant_conv = nn.Conv2d(config.codebook_dim, config.latent_channels, 1)
-        self.decoder = ConvolutionalDecoder(**sizes)
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, VectorQuantizer):
-            module.reset_parameters()
-        elif module is not self.quantizer.projector:
-            reset_codec_parameters(module)
-
     @property
-    def last_layer(self) -> nn.Parameter:
-        """Weight of the decoder's last convolution, by which VQGAN balances its adversarial term (equation 7)."""
-        return self.decoder.net.conv_out.weight
-
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """What an optimizer is to move."""
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+    def codec_quantizer(self) -> VectorQuantizer:
+        return self.quantizer
 
     @torch.no_grad()
     def encode(self, pixel_values: torch.Tensor) -> VQGANOutput:
@@ -118,7 +86,7 @@ class VQGANModel(PreTrainedModel):
         Raises:
             ValueError: If the shape is another.
         """
-        latents = self._latents(pixel_values)
+        latents = self.encode_pixels(pixel_values)
         return VQGANOutput(image_tokens=self.quantizer.assign(latents), latents=latents)
 
     @torch.no_grad()
@@ -135,47 +103,21 @@ class VQGANModel(PreTrainedModel):
             ValueError: If the shape is another or a token is outside the codebook.
         """
         tokens = as_token_maps(image_tokens, self.config.grid_size)
-        return self._pixels(self.quantizer.lookup(tokens))
+        return self.decode_codes(self.quantizer.lookup(tokens))
 
-    def forward(self, pixel_values: torch.Tensor) -> VQGANOutput:
+    def forward(self, pixel_values: torch.Tensor, quantize: bool = True) -> VQGANOutput:
         """Encodes and decodes images and gives the losses of the way, each by its name.
 
         Args:
             pixel_values: [B, C, H, W] in [-1, 1].
+            quantize: Whether the decoder is given the codes; else it is given the latents themselves, and `loss` is
+                the reconstruction alone, for the first steps of a training run.
 
         Raises:
             ValueError: If the shape is another or the latents are not finite.
         """
-        latents = self._latents(pixel_values)
-        codes = self.quantizer(latents)
-        pixels = self._pixels(codes.quantized)
-        reconstruction = reconstruction_loss(self.config.reconstruction_loss, pixels, pixel_values)
-        return VQGANOutput(
-            loss=reconstruction
-            + self.config.codebook_loss_weight * codes.codebook_loss
-            + self.config.commitment_loss_weight * codes.commitment_loss,
-            reconstruction_loss=reconstruction,
-            codebook_loss=codes.codebook_loss,
-            commitment_loss=codes.commitment_loss,
-            codebook_usage=codes.codebook_usage,
-            codebook_perplexity=codes.codebook_perplexity,
-            pixel_values=pixels,
-            image_tokens=codes.tokens,
-            latents=latents,
-        )
-
-    def _latents(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Latents [B, D, h, w] as the quantizer takes them."""
-        check_pixel_values(pixel_values, self.config.num_channels, self.config.downsampling_factor)
-        if self.config.value_range == "unit":
-            pixel_values = (pixel_values + 1) / 2
-        latents = self.quant_conv(self.encoder(pixel_values.to(self.quant_conv.weight.dtype)))
-        return F.normalize(latents.float(), dim=1) if self.config.normalize_latents else latents
-
-    def _pixels(self, quantized: torch.Tensor) -> torch.Tensor:
-        """Images [B, C, H, W] of codebook entries [B, D, h, w]."""
-        pixels = self.decoder(self.post_quant_conv(quantized.to(self.post_quant_conv.weight.dtype)))
-        return pixels * 2 - 1 if self.config.value_range == "unit" else pixels
+        found = self.reconstruct(pixel_values, None, quantize)
+        return VQGANOutput(image_tokens=found.pop("tokens"), **found)
 
 
 __all__ = ["VQGANModel", "VQGANOutput"]

@@ -86,6 +86,8 @@ class VectorQuantizer(nn.Module):
         else:
             self.register_buffer("codebook", entries)
         self.projector = nn.Linear(embedding_dim, latent_dim, bias=projector_bias) if projector else None
+        if projector:
+            self.projector.is_projector = True  # for who starts modules one by one: `reset_parameters` sees to it
         self._projection_cache: _ProjectionCache | None = None
 
     def reset_parameters(self) -> None:
@@ -96,6 +98,41 @@ class VectorQuantizer(nn.Module):
             init.normal_(self.projector.weight, std=std)
             if self.projector.bias is not None:
                 init.zeros_(self.projector.bias)
+
+    @torch.no_grad()
+    def fit_to(self, latents: torch.Tensor, generator: torch.Generator | None = None) -> None:
+        """Moves the codes to where the latents are, so that training begins with most of the codebook in use.
+
+        At a random start the latents lie close together and far from nearly all codes, which then are never chosen
+        and never moved. Entries that are trained are drawn from the latents themselves; frozen entries stay as they
+        are, and their projector becomes the linear map that gives them the latents' mean and covariance (without a
+        bias, their second moments). Not part of the papers.
+
+        Args:
+            latents: [B, D, h, w] of some thousand positions, finite.
+            generator: What trained entries are drawn with, on the CPU.
+
+        Raises:
+            ValueError: If the codebook is frozen and has no projector.
+        """
+        if self.projector is None and not isinstance(self.codebook, nn.Parameter):
+            raise ValueError("The codebook is frozen and has no projector, so it cannot be moved to the latents.")
+        rows = latents.detach().permute(0, 2, 3, 1).reshape(-1, latents.shape[1]).float()
+        if self.projector is None:
+            picks = torch.randint(len(rows), (len(self.codebook),), generator=generator)
+            spread = torch.randn(self.codebook.shape, generator=generator).to(rows) * rows.std(0)
+            self.codebook.copy_(rows[picks.to(rows.device)] + 0.1 * spread)  # no two entries the same
+            return
+        centred = self.projector.bias is not None
+        code_mean, code_axes, code_scales = _principal_axes(self.codebook, centred)
+        mean, axes, scales = _principal_axes(rows, centred)
+        shared = min(len(scales), len(code_scales))
+        weight = (axes[:, :shared] * (scales[:shared] / code_scales[:shared].clamp_min(1e-12))) @ code_axes[
+            :, :shared
+        ].T
+        self.projector.weight.copy_(weight)
+        if centred:
+            self.projector.bias.copy_(mean - weight @ code_mean)
 
     def forward(self, latents: torch.Tensor) -> VectorQuantizerOutput:
         """Replaces each latent by the nearest entry, in float32 also under autocast.
@@ -207,6 +244,14 @@ def codebook_statistics(tokens: torch.Tensor, codebook_size: int) -> tuple[torch
     frequencies = counts / counts.sum()
     entropy = torch.special.entr(frequencies).sum()
     return (counts > 0).float().mean(), entropy.exp()
+
+
+def _principal_axes(rows: torch.Tensor, centred: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean [D], directions [D, D] in columns and standard deviations [D] along them, largest first, of rows [N, D]."""
+    rows = rows.double()
+    mean = rows.mean(0) if centred else rows.new_zeros(rows.shape[1])
+    squares, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+    return mean, axes.flip(1), squares.clamp_min(0).sqrt().flip(0)
 
 
 def _pass_straight(latents: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,8 @@
     python scripts/benchmark.py few-shot --json
     python scripts/benchmark.py codebook-expansion --dtype bfloat16 --threads 2 --json
     python scripts/benchmark.py codebook-embedding --encoder offline --json
+    python scripts/benchmark.py quantizer --json
+    python scripts/benchmark.py v2l-forward --json
 
 Prints one object: {name, setting, ours_s, reference_s, ratio, same_result}; a ratio above 1 means ours is faster.
 """
@@ -15,7 +17,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import codebook_embedding, codebook_expansion, few_shot
+from benchmarks import codebook_embedding, codebook_expansion, few_shot, quantizer, v2l_forward
 from benchmarks.common import Measurement
 from visual_sentence import UserError, load_language_model
 from visual_sentence.codebook import vocabulary_entries
@@ -41,10 +43,30 @@ def run_few_shot(llm: str, encoder: str, dtype: str) -> Measurement:
     return few_shot.run(loaded.model, loaded.tokenizer, setting={"language_model": llm})
 
 
+def run_quantizer(llm: str, encoder: str, dtype: str) -> Measurement:
+    """The exact search among 32,000 x 768 entries for 8 images against the bare matrix product."""
+    require_float32(dtype)
+    return quantizer.run()
+
+
+def run_v2l_forward(llm: str, encoder: str, dtype: str) -> Measurement:
+    """Encode + decode of 8 images of 128 px by the full-size V2L model against its layers written out plainly."""
+    require_float32(dtype)
+    return v2l_forward.run()
+
+
+def require_float32(dtype: str) -> None:
+    """Refuses another dtype where the comparison is of float32 only."""
+    if dtype != "float32":
+        raise UserError(f"--dtype {dtype}: this benchmark compares both ways in float32: leave the option out.")
+
+
 BENCHMARKS: dict[str, Callable[[str, str, str], Measurement]] = {
     "codebook-expansion": run_codebook_expansion,
     "codebook-embedding": run_codebook_embedding,
     "few-shot": run_few_shot,
+    "quantizer": run_quantizer,
+    "v2l-forward": run_v2l_forward,
 }
 
 

@@ -11,7 +11,7 @@ import typer
 from visual_sentence_cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = r"visual-sentence ((?:describe|classify|demo|codebook|evaluate|offline)\b[^#&]*)"
+COMMAND = r"visual-sentence ((?:describe|classify|demo|codebook|convert|evaluate|offline|reconstruct)\b[^#&]*)"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -117,7 +117,11 @@ class WordFinder:
             for batch in batched(images, batch_size):
                 views = self.image_processor(batch, return_tensors="pt", do_local_view=False)
                 try:
-                    output = self.model.encode(views["global_pixel_values"].to(device), num_words, excluded)
+                    output = self.model.encode(
+                        global_pixel_values=views["global_pixel_values"].to(device),
+                        num_global_tokens=num_words,
+                        excluded_labels=excluded,
+                    )
                 except ValueError as error:
                     raise UserError(str(error)) from error
                 distances, embeds = output.global_distances.tolist(), output.image_embeds.cpu()

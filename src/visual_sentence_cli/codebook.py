@@ -1,4 +1,4 @@
-"""`visual-sentence codebook`: building a global codebook."""
+"""`visual-sentence codebook`: building global and local codebooks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,7 @@ import typer
 
 from . import options
 
-app = typer.Typer(help="Global codebooks: the words that pictures are written in.", no_args_is_help=True)
-
-
-@app.callback()
-def group() -> None:
-    """Keeps `build` a sub-command while it is the only one."""
+app = typer.Typer(help="Codebooks: the words that pictures are written in.", no_args_is_help=True)
 
 
 @app.command()
@@ -102,3 +97,46 @@ def build(
     )
     save_v2l_model(joint_encoder, codebook, output / "model")
     typer.echo(f"{len(codebook)} words: {output}; the V2L model that uses them: {output / 'model'}")
+
+
+@app.command()
+def local(
+    output: Annotated[Path, typer.Option(help="Folder of the result.", show_default=False)],
+    kind: Annotated[
+        str,
+        typer.Option(help="text: each entry's text, embedded by the joint encoder; llm: the model's input embeddings."),
+    ] = "text",
+    llm: Annotated[str, typer.Option(help="Language model: 'offline', a folder or a Hub id.")] = "offline",
+    encoder: Annotated[
+        str,
+        typer.Option(help="Of kind text: 'offline', a folder, a Hub id, or open_clip:ARCH@TAG-OR-FILE."),
+    ] = "offline",
+    templates: Annotated[
+        str, typer.Option(help="Of kind text: imagenet-80, plain, photo, or one of your own with {}.")
+    ] = "plain",
+    half: Annotated[bool, typer.Option("--half", help="Store the embeddings in 16 bits.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="Of the joint encoder: 'cpu', 'cuda', ...; the first accelerator by default.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Of kind llm, what the model is read in: float32, bfloat16, float16.")
+    ] = "float32",
+) -> None:
+    """Build a local codebook, a vector for every entry of the language model's vocabulary; a rerun resumes."""
+    import torch
+
+    from visual_sentence.codebook.local import build_local_codebook
+
+    codebook = build_local_codebook(
+        kind,
+        llm,
+        encoder,
+        folder=output,
+        templates=(templates,) if "{}" in templates else templates,
+        device=device,
+        dtype=torch.float16 if half else torch.float32,
+        llm_dtype=dtype,
+    )
+    padding = codebook.provenance["counts"].get("embedding_rows", len(codebook)) - len(codebook)
+    note = f" (the model's other {padding} rows are padding)" if padding else ""
+    typer.echo(f"{len(codebook)} entries of {codebook.embeddings.shape[1]} dimensions{note}: {output}")

@@ -10,11 +10,6 @@ from . import options
 app = typer.Typer(help="Measure a model on data.", no_args_is_help=True)
 
 
-@app.callback()
-def group() -> None:
-    """Keeps `few-shot` a sub-command while it is the only one."""
-
-
 @app.command("few-shot")
 def few_shot(
     data: Annotated[
@@ -67,6 +62,47 @@ def few_shot(
         typer.echo(json.dumps({"model": model, "llm": reference, "setting": described, "results": results}))
         return
     typer.echo(table(results))
+
+
+@app.command("reconstruction")
+def reconstruction(
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Pictures: Parquet files, a folder, a saved data set or a Hub id, perhaps with [start:stop:step].",
+            show_default=False,
+        ),
+    ],
+    model: options.Codec,
+    split: Annotated[str, typer.Option(help="Split of a Hub data set.")] = "train",
+    column: Annotated[str | None, typer.Option(help="Column of the pictures.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
+    batch_size: options.BatchSize = 16,
+    perceptual: Annotated[str, typer.Option(help="auto, lpips, offline-tower or none.")] = "auto",
+    frechet: Annotated[str, typer.Option(help="auto, inception, offline-tower or none.")] = "auto",
+    as_json: options.Json = False,
+    device: options.Device = None,
+    dtype: options.CodecDtype = "float32",
+) -> None:
+    """How near reconstructions come to their pictures, and how much of the codebook they use."""
+    from visual_sentence.image_io import open_image_source
+    from visual_sentence.reconstruction import evaluate_reconstruction, load_image_codec
+
+    source = open_image_source(data, split, column)
+    codec = load_image_codec(model, device, dtype)
+    result = evaluate_reconstruction(
+        codec, source, limit=limit, batch_size=batch_size, perceptual=perceptual, frechet=frechet
+    )
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    typer.echo(measures(result))
+
+
+def measures(result: dict[str, Any]) -> str:
+    """One measure a line, as a Markdown table."""
+    cells = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in result.items()}
+    return "\n".join(["| measure | value |", "|---|---|", *(f"| {name} | {cell} |" for name, cell in cells.items())])
 
 
 def table(results: list[dict[str, Any]]) -> str:

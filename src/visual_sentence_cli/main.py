@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from . import classify, codebook, demo, describe, evaluate, offline
+from . import classify, codebook, convert, demo, describe, evaluate, offline, reconstruct
 
 # click's own, or that of the copy of click that newer versions of typer bring along
 ClickException = sys.modules[typer.BadParameter.__module__].ClickException
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command("describe")(describe.describe)
 app.command("classify")(classify.classify)
+app.command("reconstruct")(reconstruct.reconstruct)
+app.command("convert")(convert.convert)
 app.command("demo")(demo.demo)
 app.add_typer(codebook.app, name="codebook")
 app.add_typer(evaluate.app, name="evaluate")

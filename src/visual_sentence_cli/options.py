@@ -29,4 +29,10 @@ Scoring = Annotated[
 PromptStyle = Annotated[str, typer.Option("--prompt", help="plain, paper or published-code.")]
 Induction = Annotated[bool, typer.Option("--induction/--no-induction", help="Whether the prompt names the classes.")]
 Repetitions = Annotated[int, typer.Option(min=0, help="How many more times the examples are shown (0, 1, 3, 5).")]
+Codec = Annotated[
+    str,
+    typer.Option("--model", help="V2L model with a local half, or VQGAN: a folder or a Hub id.", show_default=False),
+]
+CodecDtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures per forward pass.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]

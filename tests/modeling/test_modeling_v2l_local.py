@@ -191,7 +191,6 @@ def test_wrong_codebooks_and_views_are_named(make_local_v2l, make_v2l, pixel_val
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"encoder_type": None, "cross_attention": "paper"}, "no global words to look at"),
         ({"local_codebook_size": 9, "cross_attention": "nearby"}, "cross_attention must be one of paper"),
         ({"local_codebook_size": 9, "cross_attention": "paper", "cross_attention_heads": 7}, "7 does not divide"),
     ],

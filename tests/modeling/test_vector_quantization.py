@@ -181,6 +181,33 @@ def test_tokens_outside_the_codebook_are_named(token):
         quantizer(CODES).lookup(torch.tensor([[[0, token]]]))
 
 
+@pytest.mark.parametrize(("width", "bias"), [(6, True), (3, True), (3, False)])
+def test_a_projected_codebook_takes_the_latents_mean_and_covariance(width, bias):
+    module = VectorQuantizer(400, 6, width, trainable=False, projector=True, projector_bias=bias)
+    module.codebook.normal_()
+    mixing = torch.randn(width, width)
+    rows = torch.randn(3000, width) @ mixing.T + 5.0
+    module.fit_to(rows.T.reshape(1, width, 50, 60))
+    codes = module.projector(module.codebook).detach()
+    if bias:
+        assert torch.allclose(codes.mean(0), rows.mean(0), atol=1e-4)
+        assert torch.allclose(codes.T.cov(correction=0), rows.T.cov(correction=0), rtol=1e-3, atol=1e-3)
+    else:
+        assert torch.allclose(codes.T @ codes / len(codes), rows.T @ rows / len(rows), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("projector", [False, True])
+def test_fitting_brings_most_of_the_codebook_into_use(projector):
+    module = VectorQuantizer(64, 6, trainable=not projector, projector=projector)
+    module.reset_parameters()
+    latents = 3 + 0.01 * torch.randn(8, 6, 16, 16)  # close together and far away, as at a random start
+    before = module(latents).codebook_usage
+    module.fit_to(latents, torch.Generator().manual_seed(0))
+    after = module(latents)
+    assert before < 0.2 < 0.9 < after.codebook_usage
+    assert after.codebook_loss < 1e-4
+
+
 def test_statistics_worked_out_by_hand():
     usage, perplexity = codebook_statistics(torch.tensor([[0, 0], [1, 2]]), 8)
     assert usage.item() == 3 / 8

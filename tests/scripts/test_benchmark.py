@@ -1,11 +1,14 @@
 """The benchmarks print what they promise, and both ways give the same result."""
 
+import functools
 import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+
+from visual_sentence import V2LConfig
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -35,6 +38,23 @@ def test_both_ways_agree_on_the_real_models(name, benchmark, monkeypatch, capsys
         original = getattr(benchmark, module).run
         shrunk = lambda *args, _run=original, _options=options, **kwargs: _run(*args, **{**kwargs, **_options})  # noqa: E731
         monkeypatch.setattr(getattr(benchmark, module), "run", shrunk)
+    check(benchmark, name, capsys)
+
+
+def test_the_image_models_agree_with_their_layers_written_out(benchmark, monkeypatch, capsys):
+    sizes = {"block_out_channels": [8, 16, 16], "norm_num_groups": 4, "latent_channels": 8, "local_embedding_dim": 12}
+    config = V2LConfig(encoder_type=None, image_size=32, local_codebook_size=50, **sizes)
+    small = {
+        "quantizer": functools.partial(benchmark.quantizer.run, 500, 24, 2, 4, rounds=1),
+        "v2l_forward": functools.partial(benchmark.v2l_forward.run, config, 2, rounds=1),
+    }
+    for name, run in small.items():
+        monkeypatch.setattr(getattr(benchmark, name), "run", run)
+        check(benchmark, name.replace("_", "-"), capsys)
+
+
+def check(benchmark, name, capsys) -> None:
+    """Runs one benchmark and looks at what it printed."""
     benchmark.main(name, as_json=True, llm="offline", encoder="offline", dtype="float32", threads=1)
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == ["name", "setting", "ours_s", "reference_s", "ratio", "same_result"]

@@ -1,4 +1,4 @@
-"""Builds the global codebook: the words of a language model that images are written in."""
+"""Builds codebooks: the words of a language model that images are written in."""
 
 from .build import RECIPES, CodebookRecipe, build_codebook
 from .cleanup import STOP_WORDS, clean_items, word_groups
@@ -6,6 +6,7 @@ from .embedding import embed_texts
 from .expansion import Item, distinct_items, expand_vocabulary
 from .filtering import center, count_top_items, encode_image_set, mean_feature
 from .global_codebook import GlobalCodebook
+from .local import LocalCodebook, build_local_codebook
 from .templates import TEMPLATE_SETS, imagenet_templates, resolve_templates
 from .vocabulary import Entry, vocabulary_entries
 
@@ -14,6 +15,8 @@ __all__ = [
     "RECIPES",
     "build_codebook",
     "GlobalCodebook",
+    "LocalCodebook",
+    "build_local_codebook",
     "Entry",
     "vocabulary_entries",
     "Item",

@@ -6,7 +6,6 @@ V2L Tokenizer, arXiv 2403.07874, section 3.2 and appendix A.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +26,7 @@ from .filtering import (
     mean_feature,
 )
 from .global_codebook import GlobalCodebook
+from .steps import package_version
 from .vocabulary import vocabulary_entries
 
 STEPS_FOLDER = "steps"
@@ -162,7 +162,7 @@ def build_codebook(
             "candidates": _count_kinds(candidates),
             "kept": _count_kinds(items),
         },
-        "package_version": _package_version(),
+        "package_version": package_version(),
     }
     _assemble(items, codes[kept], image_center, provenance).save(output_dir, dtype)
     return GlobalCodebook.load(output_dir)
@@ -195,11 +195,3 @@ def _assemble(
 def _count_kinds(items: Sequence[Item]) -> dict[str, int]:
     counts = Counter(item.kind for item in items)
     return {kind: counts[kind] for kind in KINDS if counts[kind]}
-
-
-def _package_version() -> str:
-    try:
-        return version("visual-sentence")
-    except PackageNotFoundError:
-        # Run from a source tree that was not installed.
-        return "unknown"

@@ -1,6 +1,5 @@
 """The global codebook as an object and as files."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ..errors import UserError
 from ..modeling.vocabulary_v2l import FILE_NAME as WORDS_FILE
 from ..modeling.vocabulary_v2l import WordVocabulary
 from .steps import replacing
+from .tensor_files import require_digest, require_files, tensor_digest
 
 TENSORS_FILE = "codebook.safetensors"
 
@@ -77,7 +77,7 @@ class GlobalCodebook:
         stored = self.embeddings.to(dtype).contiguous()
         with replacing(folder / TENSORS_FILE) as aside:
             save_file({"embeddings": stored, "image_center": self.image_center.contiguous()}, aside)
-        provenance = {**self.provenance, "embeddings_sha256": _tensor_digest(stored)}
+        provenance = {**self.provenance, "embeddings_sha256": tensor_digest(stored)}
         replace(self, provenance=provenance).vocabulary().save(folder)
 
     @classmethod
@@ -91,37 +91,22 @@ class GlobalCodebook:
             UserError: A file is missing, or its content is not what was saved.
         """
         folder = Path(folder)
-        for name in (WORDS_FILE, TENSORS_FILE):
-            if not (folder / name).is_file():
-                raise UserError(
-                    f"There is no {name} in {folder}, so it holds no global codebook: build one or correct the path."
-                )
+        require_files(folder, (WORDS_FILE, TENSORS_FILE), "global codebook")
         try:
             vocabulary = WordVocabulary.load(folder / WORDS_FILE)
             tensors = load_file(folder / TENSORS_FILE)
-            found, expected = (
-                _tensor_digest(tensors["embeddings"]),
-                vocabulary.provenance["embeddings_sha256"],
-            )
+            embeddings, expected = tensors["embeddings"], vocabulary.provenance["embeddings_sha256"]
         except (ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UserError(
                 f"{folder} holds no codebook as it was saved ({error}): build or fetch it again."
             ) from error
-        if found != expected:
-            raise UserError(
-                f"{folder}: the embeddings do not match their digest ({found[:12]}, expected {expected[:12]}"
-                "), so words and embeddings may not belong together: build or fetch the codebook again."
-            )
+        require_digest(folder, embeddings, expected)
         return cls(
             vocabulary.words,
             vocabulary.token_ids,
             vocabulary.kinds,
             vocabulary.groups,
-            embeddings=tensors["embeddings"].float(),
+            embeddings=embeddings.float(),
             image_center=tensors["image_center"],
             provenance=vocabulary.provenance,
         )
-
-
-def _tensor_digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()

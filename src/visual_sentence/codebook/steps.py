@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,12 @@ class ChunkFolder:
 def _shortened(value: Any, longest: int = 60) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def package_version() -> str:
+    """This package's version, for the record of what was built."""
+    try:
+        return version("visual-sentence")
+    except PackageNotFoundError:
+        # Run from a source tree that was not installed.
+        return "unknown"

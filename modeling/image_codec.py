@@ -1,0 +1,142 @@
+"""What both image models do between pixels and tokens: encode, quantize, decode, and the losses of the way. Level 2."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from .convolutional_codec import (
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    check_pixel_values,
+    reconstruction_loss,
+    reset_codec_parameters,
+)
+from .vector_quantization import VectorQuantizer
+
+
+class ImageCodecModel(PreTrainedModel):
+    """A model with a convolutional encoder, a vector quantizer and a convolutional decoder.
+
+    A subclass calls `build_codec` before `post_init` and says by `codec_quantizer` where its quantizer is.
+    """
+
+    encoder: ConvolutionalEncoder
+    quant_conv: nn.Conv2d
+    post_quant_conv: nn.Conv2d
+    decoder: ConvolutionalDecoder
+
+    def build_codec(self, num_channels: int, latent_dim: int, **decoder_options) -> None:
+        """Makes the convolutional parts.
+
+        Args:
+            num_channels: C of the images.
+            latent_dim: D, width of what is quantized.
+            **decoder_options: Further arguments of `ConvolutionalDecoder`.
+        """
+        config = self.config
+        sizes = {
+            "num_channels": num_channels,
+            "block_out_channels": config.block_out_channels,
+            "layers_per_block": config.layers_per_block,
+            "latent_channels": config.latent_channels,
+            "norm_num_groups": config.norm_num_groups,
+            "mid_block_attention": config.mid_block_attention,
+            "attention_levels": getattr(config, "attention_levels", ()),
+        }
+        self.encoder = ConvolutionalEncoder(**sizes)
+        self.quant_conv = nn.Conv2d(config.latent_channels, latent_dim, 1)
+        self.post_quant_conv = nn.Conv2d(latent_dim, config.latent_channels, 1)
+        self.decoder = ConvolutionalDecoder(**sizes, **decoder_options)
+        # told apart from layers of other parts, which keep their own way of starting
+        for part in (self.encoder, self.quant_conv, self.post_quant_conv, self.decoder):
+            for module in part.modules():
+                module.is_codec_module = True
+
+    @property
+    def codec_quantizer(self) -> VectorQuantizer:
+        """The quantizer between encoder and decoder."""
+        raise NotImplementedError
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, VectorQuantizer):
+            module.reset_parameters()  # its projector too
+        elif getattr(module, "is_codec_module", False):
+            reset_codec_parameters(module)
+        elif not getattr(module, "is_projector", False):
+            super()._init_weights(module)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weight of the decoder's last convolution, by which VQGAN balances its adversarial term (equation 7)."""
+        return self.decoder.net.conv_out.weight
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What an optimizer is to move."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def fit_codebook(self, latents: torch.Tensor, generator: torch.Generator | None = None) -> None:
+        """Moves the codes to where latents [B, D, h, w] lie; see `VectorQuantizer.fit_to`.
+
+        Raises:
+            ValueError: If the codebook is frozen and has no projector.
+        """
+        self.codec_quantizer.fit_to(latents, generator)
+
+    def encode_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Latents [B, D, h, w] of images [B, C, H, W] in [-1, 1], as the quantizer takes them.
+
+        Raises:
+            ValueError: If the shape is another.
+        """
+        check_pixel_values(pixel_values, self.encoder.net.conv_in.in_channels, self.config.downsampling_factor)
+        if self.has_unit_range:
+            pixel_values = (pixel_values + 1) / 2
+        latents = self.quant_conv(self.encoder(pixel_values.to(self.quant_conv.weight.dtype)))
+        return F.normalize(latents.float(), dim=1) if self.config.normalize_latents else latents
+
+    def decode_codes(self, codes: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """Images [B, C, H, W] in about [-1, 1] of codes [B, D, h, w], with words' embeddings [B, k, Dg] if any."""
+        pixels = self.decoder(self.post_quant_conv(codes.to(self.post_quant_conv.weight.dtype)), context)
+        return pixels * 2 - 1 if self.has_unit_range else pixels
+
+    @property
+    def has_unit_range(self) -> bool:
+        """Whether the weights were trained on pixels in [0, 1]."""
+        return getattr(self.config, "value_range", "symmetric") == "unit"
+
+    def reconstruct(
+        self, pixel_values: torch.Tensor, context: torch.Tensor | None, quantize: bool
+    ) -> dict[str, torch.Tensor]:
+        """Encodes and decodes images.
+
+        Args:
+            pixel_values: [B, C, H, W] in [-1, 1].
+            context: [B, k, Dg] for the decoder's cross-attention, or None.
+            quantize: Whether the decoder is given the codes, or the latents themselves.
+
+        Returns:
+            The fields of the models' outputs, and `tokens` [B, h, w].
+        """
+        config, latents = self.config, self.encode_pixels(pixel_values)
+        codes = self.codec_quantizer(latents)
+        pixels = self.decode_codes(codes.quantized if quantize else latents, context)
+        reconstruction = reconstruction_loss(config.reconstruction_loss, pixels, pixel_values)
+        of_codes = (
+            config.codebook_loss_weight * codes.codebook_loss + config.commitment_loss_weight * codes.commitment_loss
+        )
+        return {
+            # not left out but weighed with 0, so that all parameters have a gradient in all processes
+            "loss": reconstruction + quantize * of_codes,
+            "reconstruction_loss": reconstruction,
+            "codebook_loss": codes.codebook_loss,
+            "commitment_loss": codes.commitment_loss,
+            "codebook_usage": codes.codebook_usage,
+            "codebook_perplexity": codes.codebook_perplexity,
+            "pixel_values": pixels,
+            "tokens": codes.tokens,
+            "latents": latents,
+        }
+
+
+__all__ = ["ImageCodecModel"]
