@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from transformers import PretrainedConfig
 
-from .convolutional_codec import check_codec_sizes
+from .convolutional_codec import CodecSizes, check_codec_sizes
 
 ENCODER_TYPES = ("transformers", "open_clip", "conse")
 
 
-class V2LConfig(PretrainedConfig):
+class V2LConfig(CodecSizes, PretrainedConfig):
     """Describes a `V2LModel`. The defaults are the paper's sizes where it names them.
 
     Args:
@@ -121,22 +121,6 @@ class V2LConfig(PretrainedConfig):
         self.cross_attention = cross_attention
         self.cross_attention_heads = cross_attention_heads
         super().__init__(**kwargs)
-
-    @property
-    def downsampling_factor(self) -> int:
-        """Pixels per side of one local token (paper, section 3.2: 8)."""
-        return 2 ** (len(self.block_out_channels) - 1)
-
-    @property
-    def grid_size(self) -> tuple[int, int]:
-        """(h, w), the map of local tokens (16 x 16 in the paper)."""
-        side = self.image_size // self.downsampling_factor
-        return side, side
-
-    @property
-    def image_seq_length(self) -> int:
-        """h * w, the local tokens of an image (256 in the paper)."""
-        return self.grid_size[0] * self.grid_size[1]
 
 
 __all__ = ["V2LConfig"]

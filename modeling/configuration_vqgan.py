@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from transformers import PretrainedConfig
 
-from .convolutional_codec import check_codec_sizes
+from .convolutional_codec import CodecSizes, check_codec_sizes
 
 CODEBOOKS = ("learned", "simvq")
 VALUE_RANGES = ("symmetric", "unit")
 
 
-class VQGANConfig(PretrainedConfig):
+class VQGANConfig(CodecSizes, PretrainedConfig):
     """Describes a `VQGANModel`.
 
     Args:
@@ -94,22 +94,6 @@ class VQGANConfig(PretrainedConfig):
         self.norm_num_groups = norm_num_groups
         self.value_range = value_range
         super().__init__(**kwargs)
-
-    @property
-    def downsampling_factor(self) -> int:
-        """f, pixels per side of one token."""
-        return 2 ** (len(self.block_out_channels) - 1)
-
-    @property
-    def grid_size(self) -> tuple[int, int]:
-        """(h, w), the map of tokens of an image of `image_size`."""
-        side = self.image_size // self.downsampling_factor
-        return side, side
-
-    @property
-    def image_seq_length(self) -> int:
-        """h * w, the tokens of an image."""
-        return self.grid_size[0] * self.grid_size[1]
 
 
 __all__ = ["VQGANConfig"]

@@ -211,6 +211,29 @@ def reconstruction_loss(kind: str, pixel_values: torch.Tensor, target: torch.Ten
     return loss(pixel_values.float(), target.float())
 
 
+class CodecSizes:
+    """What follows from a config's `image_size` and `block_out_channels`."""
+
+    image_size: int
+    block_out_channels: Sequence[int]
+
+    @property
+    def downsampling_factor(self) -> int:
+        """f, pixels per side of one token."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """(h, w), the map of tokens of an image of `image_size`."""
+        side = self.image_size // self.downsampling_factor
+        return side, side
+
+    @property
+    def image_seq_length(self) -> int:
+        """h * w, the tokens of an image."""
+        return self.grid_size[0] * self.grid_size[1]
+
+
 def check_codec_sizes(
     image_size: int, block_out_channels: Sequence[int], norm_num_groups: int, reconstruction: str
 ) -> None:

@@ -1,9 +1,12 @@
 """What both image models do between pixels and tokens: encode, quantize, decode, and the losses of the way. Level 2."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from .convolutional_codec import (
     ConvolutionalDecoder,
@@ -13,6 +16,31 @@ from .convolutional_codec import (
     reset_codec_parameters,
 )
 from .vector_quantization import VectorQuantizer
+
+
+@dataclass
+class ImageCodecOutput(ModelOutput):
+    """What the way from B images to tokens and back gives; `encode` fills `latents` only.
+
+    Args:
+        loss: Scalar float32, reconstruction, codebook and commitment term with the config's weights.
+        reconstruction_loss: Scalar float32, mean absolute or squared difference of pixels in [-1, 1].
+        codebook_loss: Scalar float32, unweighted.
+        commitment_loss: Scalar float32, unweighted.
+        codebook_usage: Scalar in (0, 1], share of the codebook that this batch uses.
+        codebook_perplexity: Scalar in [1, K].
+        pixel_values: [B, C, H, W], the reconstruction in about [-1, 1], not clipped.
+        latents: [B, D, h, w], what was quantized.
+    """
+
+    loss: torch.FloatTensor | None = None
+    reconstruction_loss: torch.FloatTensor | None = None
+    codebook_loss: torch.FloatTensor | None = None
+    commitment_loss: torch.FloatTensor | None = None
+    codebook_usage: torch.FloatTensor | None = None
+    codebook_perplexity: torch.FloatTensor | None = None
+    pixel_values: torch.FloatTensor | None = None
+    latents: torch.FloatTensor | None = None
 
 
 class ImageCodecModel(PreTrainedModel):
@@ -116,7 +144,7 @@ class ImageCodecModel(PreTrainedModel):
             quantize: Whether the decoder is given the codes, or the latents themselves.
 
         Returns:
-            The fields of the models' outputs, and `tokens` [B, h, w].
+            The fields of `ImageCodecOutput`, and `tokens` [B, h, w].
         """
         config, latents = self.config, self.encode_pixels(pixel_values)
         codes = self.codec_quantizer(latents)
@@ -139,4 +167,4 @@ class ImageCodecModel(PreTrainedModel):
         }
 
 
-__all__ = ["ImageCodecModel"]
+__all__ = ["ImageCodecModel", "ImageCodecOutput"]

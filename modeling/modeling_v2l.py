@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers.utils import ModelOutput
 
 from .configuration_v2l import V2LConfig
 from .convolutional_codec import as_token_maps
-from .image_codec import ImageCodecModel
+from .image_codec import ImageCodecModel, ImageCodecOutput
 from .image_tower_v2l import build_image_tower
 from .quantization_v2l import GlobalQuantizer
 from .vector_quantization import VectorQuantizer
@@ -25,19 +24,11 @@ from .vocabulary_v2l import LocalVocabulary, WordVocabulary
 
 
 @dataclass
-class V2LOutput(ModelOutput):
-    """What a `V2LModel` makes of B images; `encode` fills the fields of tokens only, and of the halves there are.
+class V2LOutput(ImageCodecOutput):
+    """What a `V2LModel` makes of B images: the fields of `ImageCodecOutput`, and the tokens of the halves there are.
 
     Args:
-        loss: Scalar float32, reconstruction, codebook and commitment term with the config's weights.
-        reconstruction_loss: Scalar float32, mean squared or absolute difference of pixels in [-1, 1].
-        codebook_loss: Scalar float32, unweighted.
-        commitment_loss: Scalar float32, unweighted.
-        codebook_usage: Scalar in (0, 1], share of the local codebook that this batch uses.
-        codebook_perplexity: Scalar in [1, K].
-        pixel_values: [B, 3, H, W], the reconstruction in about [-1, 1], not clipped.
         local_tokens: [B, h, w] int64 in [0, K), ids of the language model.
-        latents: [B, D, h, w], what was quantized.
         global_tokens: [B, k] int64 in [0, num_words), the nearest codebook entries, nearest first.
         global_distances: [B, k] float32, their Euclidean distances.
         global_words: B lists of k words; None for a model without a vocabulary.
@@ -45,15 +36,7 @@ class V2LOutput(ModelOutput):
         image_embeds: [B, D] float32, L2-normalised, in the codebook's (centred) frame.
     """
 
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
-    codebook_perplexity: torch.FloatTensor | None = None
-    pixel_values: torch.FloatTensor | None = None
     local_tokens: torch.LongTensor | None = None
-    latents: torch.FloatTensor | None = None
     global_tokens: torch.LongTensor | None = None
     global_distances: torch.FloatTensor | None = None
     global_words: list[list[str]] | None = None

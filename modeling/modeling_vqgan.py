@@ -7,39 +7,22 @@ image and a codebook of 8192 x 64. Encoder and decoder are diffusers' blocks, th
 from dataclasses import dataclass
 
 import torch
-from transformers.utils import ModelOutput
 
 from .configuration_vqgan import VQGANConfig
 from .convolutional_codec import as_token_maps
-from .image_codec import ImageCodecModel
+from .image_codec import ImageCodecModel, ImageCodecOutput
 from .vector_quantization import VectorQuantizer
 
 
 @dataclass
-class VQGANOutput(ModelOutput):
-    """What a `VQGANModel` makes of B images; `encode` fills the last two fields only.
+class VQGANOutput(ImageCodecOutput):
+    """What a `VQGANModel` makes of B images: the fields of `ImageCodecOutput`, and the tokens.
 
     Args:
-        loss: Scalar float32, reconstruction, codebook and commitment term with the config's weights.
-        reconstruction_loss: Scalar float32, mean absolute or squared difference of pixels in [-1, 1].
-        codebook_loss: Scalar float32, unweighted.
-        commitment_loss: Scalar float32, unweighted.
-        codebook_usage: Scalar in (0, 1], share of the codebook that this batch uses.
-        codebook_perplexity: Scalar in [1, K].
-        pixel_values: [B, C, H, W], the reconstruction in about [-1, 1], not clipped.
         image_tokens: [B, h, w] int64 in [0, K).
-        latents: [B, D, h, w], what was quantized.
     """
 
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
-    codebook_perplexity: torch.FloatTensor | None = None
-    pixel_values: torch.FloatTensor | None = None
     image_tokens: torch.LongTensor | None = None
-    latents: torch.FloatTensor | None = None
 
 
 class VQGANModel(ImageCodecModel):
