@@ -1,0 +1,281 @@
+"""The model that a run begins with: random by a configuration, or one that was trained before."""
+
+import difflib
+import inspect
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoImageProcessor, PretrainedConfig, PreTrainedModel
+
+from ..codebook.local import LocalCodebook
+from ..errors import UserError
+from ..modeling import (
+    V2LConfig,
+    V2LImageProcessor,
+    V2LModel,
+    V2LProcessor,
+    VQGANConfig,
+    VQGANImageProcessor,
+    VQGANModel,
+)
+from ..references import LOADING_ERRORS, resolve, unreachable
+from .presets import find_preset
+from .tracking import logger
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json")
+# What a V2L config says of its global half.
+GLOBAL_FIELDS = (
+    "encoder_type",
+    "encoder_config",
+    "encoder_name",
+    "embedding_dim",
+    "num_words",
+    "num_global_tokens",
+    "language_model",
+)
+GLOBAL_PARTS = ("image_tower.", "global_quantizer.")
+
+
+def load_vqgan(
+    reference: str, preset: str | None = None, assignments: Sequence[str] = ()
+) -> tuple[VQGANModel, VQGANImageProcessor]:
+    """A VQGAN to train.
+
+    Args:
+        reference: A folder with `config.json`, for random weights, or with weights too; or a Hub id.
+        preset: Name of the preset whose model fields are taken.
+        assignments: `field=value` of the model's config, over preset and folder.
+
+    Returns:
+        The model and its image processor.
+
+    Raises:
+        UserError: If there is no such model, or a field is unknown or of another kind.
+    """
+    config = read_config(reference, VQGANConfig, preset, assignments)
+    model = _start(VQGANModel, reference, config)
+    return model, VQGANImageProcessor(local_size=config.image_size)
+
+
+def load_v2l(
+    reference: str,
+    preset: str | None = None,
+    assignments: Sequence[str] = (),
+    local_codebook: LocalCodebook | None = None,
+    global_model: str | None = None,
+) -> tuple[V2LModel, V2LProcessor]:
+    """A V2L model whose local half is to be trained.
+
+    Args:
+        reference: As of `load_vqgan`.
+        preset: As of `load_vqgan`.
+        assignments: As of `load_vqgan`.
+        local_codebook: Vectors of the language model's vocabulary; needed with random weights.
+        global_model: A V2L model whose image tower and global codebook are taken: "offline", a folder or a Hub id.
+
+    Returns:
+        The model and its processor.
+
+    Raises:
+        UserError: If a model is not there, a codebook is missing, or fields contradict each other.
+    """
+    whole = None if global_model is None else _load_global(global_model)
+    fixed = _fields_of_parts(reference, whole, local_codebook)
+    config = read_config(reference, V2LConfig, preset, assignments, fixed)
+    has_weights = weights_of(reference)
+    _require_parts(reference, config, has_weights, whole, local_codebook)
+    if not config.local_projector:  # nothing is there that could change the width
+        config.local_latent_dim = config.local_embedding_dim
+    model = _start(V2LModel, reference, config)
+    if whole is not None:
+        parts = {name: tensor for name, tensor in whole.state_dict().items() if name.startswith(GLOBAL_PARTS)}
+        model.load_state_dict(parts, strict=False)
+        model.set_vocabulary(whole.vocabulary)
+    if local_codebook is not None:
+        model.load_local_codebook(local_codebook.embeddings, local_codebook.vocabulary)
+    if whole is not None or has_weights:
+        image_processor = _read(AutoImageProcessor, reference if whole is None else global_model)
+    else:
+        image_processor = V2LImageProcessor(do_global_view=False)
+    image_processor.local_size, image_processor.do_local_view = config.image_size, True
+    return model, V2LProcessor(image_processor)
+
+
+def _fields_of_parts(reference: str, whole: V2LModel | None, local_codebook: LocalCodebook | None) -> dict[str, Any]:
+    """Fields of a V2L config that follow from the codebooks and the image tower."""
+    fields = {} if whole is None else {name: getattr(whole.config, name) for name in GLOBAL_FIELDS}
+    if local_codebook is None:
+        return fields
+    of_global, of_local = fields.get("language_model"), local_codebook.vocabulary.language_model
+    if of_global is not None and of_local is not None and of_global != of_local:
+        raise UserError(
+            f"The global words are of the language model {of_global}, the local codebook's of {of_local}, and one "
+            "model speaks one language: build both for the same."
+        )
+    fields["local_codebook_size"], fields["local_embedding_dim"] = local_codebook.embeddings.shape
+    fields["language_model"] = of_local or of_global
+    found = _read(AutoConfig, reference)
+    if getattr(found, "local_latent_dim", None) == getattr(found, "local_embedding_dim", None):
+        fields["local_latent_dim"] = None  # follows the codebook's width, as it did
+    return fields
+
+
+def _require_parts(
+    reference: str,
+    config: V2LConfig,
+    has_weights: bool,
+    whole: V2LModel | None,
+    local_codebook: LocalCodebook | None,
+) -> None:
+    """Refuses a V2L model parts of which would stay random.
+
+    Raises:
+        UserError: If there is no local codebook or no image tower to take.
+    """
+    remedy = "give --local-codebook, a folder of `visual-sentence codebook local`, or --local-embeddings text"
+    if config.local_codebook_size is None:
+        raise UserError(f"{reference} describes no local half, so there is nothing to train: {remedy}.")
+    if not has_weights and local_codebook is None:
+        raise UserError(f"{reference} has no weights, so the local codebook has no vectors: {remedy}.")
+    if not has_weights and config.encoder_type is not None and whole is None:
+        raise UserError(
+            f"{reference} names an image tower ({config.encoder_type}) and has no weights for it: give --global-model, "
+            "or --set encoder_type=none."
+        )
+    if config.cross_attention is not None and config.encoder_type is None:
+        raise UserError(
+            f"The decoder is to attend to global words (cross_attention={config.cross_attention}), but the model has "
+            "no image tower to find them: give --global-model, or --set cross_attention=none."
+        )
+
+
+def read_config(
+    reference: str,
+    config_class: type[PretrainedConfig],
+    preset: str | None = None,
+    assignments: Sequence[str] = (),
+    fixed: dict[str, Any] | None = None,
+) -> PretrainedConfig:
+    """The model's configuration: the folder's, then the preset's fields, then the user's.
+
+    Args:
+        reference: As of `load_vqgan`.
+        config_class: What it has to be.
+        preset: Name of a preset.
+        assignments: `field=value`.
+        fixed: Fields that come of other options.
+
+    Raises:
+        UserError: If it is of another kind, or a field is unknown, of another kind or contradicts another.
+    """
+    found = _read(AutoConfig, reference)
+    if found.model_type != config_class.model_type:
+        raise UserError(
+            f"{reference} is the configuration of a {found.model_type} model, but a {config_class.model_type} is "
+            "trained here: use the other script or another --config."
+        )
+    fields = [name for name in inspect.signature(config_class.__init__).parameters if name not in ("self", "kwargs")]
+    settings = {name: getattr(found, name) for name in fields}
+    chosen = find_preset(preset)
+    given = {**(fixed or {}), **dict(parse_assignment(line, settings) for line in assignments)}
+    has_words = given.get("encoder_type", settings.get("encoder_type")) is not None
+    for name, value in chosen.model.items():
+        if name in settings and (has_words or name not in chosen.needs_global_words):
+            settings[name] = value
+    try:
+        return config_class(**{**settings, **given})
+    except (ValueError, TypeError) as error:
+        raise _contradiction(error) from error
+
+
+def _contradiction(error: Exception) -> UserError:
+    return UserError(f"The model's configuration does not hold together: {error}")
+
+
+def parse_assignment(line: str, settings: dict[str, Any]) -> tuple[str, Any]:
+    """A field and its new value out of `field=value`.
+
+    Args:
+        line: What the user wrote; the value as JSON, or a bare word.
+        settings: All fields with their present values, which say what kind a value has to be of.
+
+    Raises:
+        UserError: If the field is unknown or the value is of another kind.
+    """
+    name, equals, text = line.partition("=")
+    if not equals:
+        raise UserError(f"--set {line}: write it as field=value.")
+    if name not in settings:
+        near = difflib.get_close_matches(name, settings, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(settings)}."
+        raise UserError(f"--set {line}: the model's configuration has no field {name!r}: {hint}")
+    value: Any = text
+    if text.lower() in ("none", "true", "false"):
+        value = {"none": None, "true": True, "false": False}[text.lower()]
+    else:
+        with suppress(ValueError):  # a bare word otherwise
+            value = json.loads(text)
+    present = settings[name]
+    if isinstance(present, tuple):
+        present = list(present)
+    if isinstance(present, float) and type(value) is int:
+        value = float(value)
+    if present is not None and value is not None and type(value) is not type(present):
+        kind = {int: "a whole number", bool: "true or false", list: "a list, as [1,2]"}.get(type(present))
+        raise UserError(f"--set {line}: {name} is {kind or f'a {type(present).__name__}'}, e.g. {name}={present}.")
+    return name, value
+
+
+def weights_of(reference: str) -> bool:
+    """Whether there are weights to begin with; those of a Hub id are taken for granted."""
+    folder = Path(resolve(reference, "v2l")).expanduser()
+    return any((folder / name).is_file() for name in WEIGHTS_FILES) if folder.is_dir() else True
+
+
+def _read(auto_class: Any, reference: str) -> Any:
+    """Config or image processor of a folder or a Hub id."""
+    folder = resolve(reference, "v2l")
+    if Path(folder).is_dir() and not (Path(folder) / CONFIG_FILE).is_file():
+        raise UserError(f"{reference} has no {CONFIG_FILE}, so it describes no model: give a folder that has one.")
+    try:
+        return auto_class.from_pretrained(folder)
+    except (*LOADING_ERRORS, TypeError) as error:
+        raise unreachable(reference, error) from error
+
+
+def _start(model_class: type[PreTrainedModel], reference: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The model with random or with trained weights."""
+    if not weights_of(reference):
+        try:
+            return model_class(config)
+        except ValueError as error:
+            raise _contradiction(error) from error
+    try:
+        model, loading = model_class.from_pretrained(
+            resolve(reference, "v2l"), config=config, dtype=torch.float32, output_loading_info=True
+        )
+    except LOADING_ERRORS as error:
+        raise unreachable(reference, error) from error
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        logger.warning("%s lacks %d tensors, which begin at random: %s, ...", reference, len(missing), missing[0])
+    return model
+
+
+def _load_global(reference: str) -> V2LModel:
+    """A V2L model with a global half."""
+    config = _read(AutoConfig, reference)
+    if config.model_type != V2LConfig.model_type or config.encoder_type is None:
+        raise UserError(f"--global-model {reference} is no V2L model with an image tower: give one, e.g. offline.")
+    try:
+        return V2LModel.from_pretrained(resolve(reference, "v2l"), dtype=torch.float32)
+    except LOADING_ERRORS as error:
+        raise unreachable(reference, error) from error
+
+
+__all__ = ["load_v2l", "load_vqgan", "parse_assignment", "read_config"]
