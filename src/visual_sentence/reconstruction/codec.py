@@ -237,8 +237,8 @@ def check_config(config: PretrainedConfig, name: str) -> None:
         )
     if config.model_type == "v2l" and config.cross_attention is not None and config.encoder_type is None:
         raise UserError(
-            f"{name} looks at words for the whole picture when it draws, but has no image tower to find them: convert or "
-            "train it with one (`convert --encoder`, `--global-model`)."
+            f"{name} looks at words for the whole picture when it draws, but has no image tower to find them: convert "
+            "or train it with one (`convert --encoder`, `--global-model`)."
         )
     if getattr(config, "num_channels", RGB) != RGB:
         raise UserError(
