@@ -107,6 +107,8 @@ def _settle(
 
 def _unit_roundoff(device: torch.device) -> float:
     """Relative error of one multiplication in a float32 matrix product, which may be computed in TF32 or bfloat16."""
-    if device.type == "cuda":
-        return 2.0**-11 if torch.backends.cuda.matmul.allow_tf32 else 2.0**-24
-    return 2.0**-24 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
+    backend = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
+    precision = backend.fp32_precision
+    if precision == "none":  # not set for this backend
+        precision = torch.backends.fp32_precision
+    return {"tf32": 2.0**-11, "bf16": 2.0**-8}.get(precision, 2.0**-24)

@@ -62,15 +62,21 @@ def test_entries_are_projected_tile_by_tile():
         assert torch.equal(nearest_codes(latents, codebook, layer), plain(latents, layer(codebook)))
 
 
-def test_a_coarse_matrix_product_changes_nothing():
-    latents, codebook = torch.randn(50, 64), torch.randn(2000, 64)
+def test_a_coarse_matrix_product_changes_nothing(monkeypatch):
+    latents, codebook = torch.randn(50, 64), 1 + 0.05 * torch.randn(2000, 64)
     expected = plain(latents, codebook)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
+    product = torch.addmm
+    # as a processor with bfloat16 instructions is allowed to compute it at that precision
+    monkeypatch.setattr(
+        torch, "addmm", lambda bias, a, b, beta: product(bias, a.bfloat16().float(), b.bfloat16().float(), beta=beta)
+    )
+    assert not torch.equal(nearest_codes(latents, codebook), expected)  # when it is not told
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
     try:
         assert torch.equal(nearest_codes(latents, codebook), expected)
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.backends.mkldnn.matmul.fp32_precision = before
 
 
 def test_half_precision_latents_and_autocast_are_compared_in_float32():
