@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import datasets
+import huggingface_hub
 import transformers
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
@@ -144,6 +145,7 @@ def _quiet_libraries() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.logging.set_verbosity_error()
+    huggingface_hub.utils.logging.set_verbosity_error()  # no line for every attempt to reach the Hub
     datasets.disable_progress_bars()
 
 
