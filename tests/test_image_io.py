@@ -198,10 +198,10 @@ def test_source_from_another_column_and_one_after_the_other(table, pictures, tmp
 
 def test_streamed_tables_take_slices_but_no_steps(table):
     stream = table.to_iterable_dataset()
-    assert [row["place"] for row in image_io._take(stream, slice(1, 3, None), "a/b")] == [1, 2]
-    assert [row["place"] for row in image_io._take(stream, slice(3, None, None), "a/b")] == [3, 4]
+    assert [row["place"] for row in image_io.take_rows(stream, slice(1, 3, None), "a/b")] == [1, 2]
+    assert [row["place"] for row in image_io.take_rows(stream, slice(3, None, None), "a/b")] == [3, 4]
     with pytest.raises(UserError, match=r"a/b is streamed.*leave the step out"):
-        image_io._take(stream, slice(0, None, 2), "a/b")
+        image_io.take_rows(stream, slice(0, None, 2), "a/b")
 
 
 def test_first_column_of_pictures(table):

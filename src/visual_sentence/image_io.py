@@ -178,7 +178,7 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
         UserError: If nothing is found, or no column holds pictures.
     """
     given = reference
-    reference, places = _split_slice(given)
+    reference, places = split_slice(given)
     path = Path(reference).expanduser()
     if path.is_dir() and not any((path / name).exists() for name in SAVED_DATASET_FILES):
         known = Image.registered_extensions()
@@ -191,7 +191,7 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
     data = data.select_columns([column])
     name = path.name if path.exists() else reference
     if places != slice(None):
-        data = _take(data, places, reference)
+        data = take_rows(data, places, reference)
         name += given.removeprefix(reference)
     count = None if isinstance(data, IterableDataset) else len(data)
     if count == 0:
@@ -215,8 +215,14 @@ def _table_pictures(data: Dataset | IterableDataset, column: str, name: str) -> 
         yield picture
 
 
-def _take(data: Dataset | IterableDataset, places: slice, reference: str) -> Dataset | IterableDataset:
-    """The rows of a table that a slice names."""
+def take_rows(data: Dataset | IterableDataset, places: slice, reference: str) -> Dataset | IterableDataset:
+    """The rows of a table that a slice names.
+
+    Raises:
+        UserError: If a step is asked of a stream.
+    """
+    if places == slice(None):
+        return data
     if isinstance(data, Dataset):
         chosen = range(*places.indices(len(data)))
         return data.select(chosen if chosen else [])  # an empty range is no selection to datasets
@@ -226,8 +232,12 @@ def _take(data: Dataset | IterableDataset, places: slice, reference: str) -> Dat
     return data if places.stop is None else data.take(places.stop - (places.start or 0))
 
 
-def _split_slice(reference: str) -> tuple[str, slice]:
-    """Cuts `[start:stop]` or `[start:stop:step]` off a reference."""
+def split_slice(reference: str) -> tuple[str, slice]:
+    """Cuts `[start:stop]` or `[start:stop:step]` off a reference.
+
+    Raises:
+        UserError: If the step is 0.
+    """
     match = re.fullmatch(r"(.+)\[(\d*):(\d*)(?::(\d*))?\]", reference)
     if match is None:
         return reference, slice(None)

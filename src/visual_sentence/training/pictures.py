@@ -3,7 +3,6 @@
 Knows no batches and no model.
 """
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from copy import deepcopy
@@ -18,7 +17,15 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from ..errors import UserError
-from ..image_io import PICTURE_ERRORS, SAVED_DATASET_FILES, image_column, load_table, open_image
+from ..image_io import (
+    PICTURE_ERRORS,
+    SAVED_DATASET_FILES,
+    image_column,
+    load_table,
+    open_image,
+    split_slice,
+    take_rows,
+)
 from ..modeling.image_processing_v2l import to_rgb
 
 COLUMN = "image"
@@ -135,11 +142,7 @@ def open_pictures(
 
 
 def _open(given: str, split: str, column: str | None, streaming: bool) -> PictureSource:
-    match = re.fullmatch(r"(.+)\[(\d*):(\d*)(?::(\d*))?\]", given)
-    reference = match[1] if match else given
-    places = slice(*(int(number) if number else None for number in match.groups()[1:])) if match else slice(None)
-    if places.step == 0:
-        raise UserError(f"{given}: a step of 0 leads nowhere: give a step of 1 or more, or none.")
+    reference, places = split_slice(given)
     path = Path(reference).expanduser()
     if path.is_dir() and not any((path / name).exists() for name in SAVED_DATASET_FILES):
         rows = _folder(path)
@@ -151,7 +154,7 @@ def _open(given: str, split: str, column: str | None, streaming: bool) -> Pictur
         rows = rows.cast_column(COLUMN, ImageFeature(decode=False))
     if streaming and isinstance(rows, Dataset):
         rows = rows.to_iterable_dataset()
-    rows = _take(rows, places, given)
+    rows = take_rows(rows, places, given)
     count = None if isinstance(rows, IterableDataset) else len(rows)
     if count == 0:
         raise UserError(f"{given} holds no picture: choose other rows.")
@@ -189,19 +192,6 @@ def _load(reference: str, split: str, streaming: bool) -> Dataset | IterableData
             f"{reference} cannot be loaded as a data set ({said}): give a folder of pictures, .parquet or .tar files, "
             "or a Hub id."
         ) from error
-
-
-def _take(rows: Dataset | IterableDataset, places: slice, given: str) -> Dataset | IterableDataset:
-    """The rows that a slice names."""
-    if places == slice(None):
-        return rows
-    if isinstance(rows, Dataset):
-        chosen = range(*places.indices(len(rows)))
-        return rows.select(chosen if chosen else [])  # an empty range is no selection to datasets
-    if places.step is not None:
-        raise UserError(f"{given} is streamed, so single rows cannot be picked by a step: leave the step out.")
-    rows = rows.skip(places.start or 0)
-    return rows if places.stop is None else rows.take(places.stop - (places.start or 0))
 
 
 __all__ = ["PictureSource", "open_pictures"]
