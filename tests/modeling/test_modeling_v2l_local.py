@@ -72,7 +72,7 @@ def test_losses_are_what_their_names_say(make_local_v2l, pixel_values):
 
 
 @pytest.mark.parametrize("cross_attention", CROSS_ATTENTIONS)
-def test_global_words_reach_the_image(make_local_v2l, pixel_values, global_pixel_values, cross_attention):
+def test_global_words_reach_the_image(make_local_v2l, pixel_values, global_pixel_values, cross_attention, monkeypatch):
     model = make_local_v2l(TOWERS["clip"], cross_attention=cross_attention)
     output = model.encode(pixel_values, global_pixel_values)
     assert output.global_tokens.shape == (2, 3) and len(output.global_words[0]) == 3
@@ -81,6 +81,9 @@ def test_global_words_reach_the_image(make_local_v2l, pixel_values, global_pixel
     assert torch.allclose(model(pixel_values, global_tokens=output.global_tokens).pixel_values, images, atol=1e-5)
     others = (output.global_tokens + 1) % 12
     assert not torch.allclose(model.decode(output.local_tokens, others), images, atol=1e-5)
+    # images of their own parts keep their own words
+    monkeypatch.setattr("visual_sentence.modeling.convolutional_codec.CPU_PIXELS", 16 * 16)
+    assert torch.allclose(model.decode(output.local_tokens, output.global_tokens), images, atol=1e-5)
     # attention has no order, and takes any number of words
     assert torch.allclose(model.decode(output.local_tokens, output.global_tokens.flip(1)), images, atol=1e-5)
     assert model.decode(output.local_tokens, output.global_tokens[:, :1]).shape == images.shape

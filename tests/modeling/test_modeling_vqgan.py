@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel
 
 from visual_sentence.modeling import VQGANConfig, VQGANImageProcessor, VQGANModel
+from visual_sentence.modeling.convolutional_codec import UpsampleConvolution
 
 VARIANTS = {
     "learned": {},
@@ -89,6 +90,23 @@ def test_bfloat16_keeps_the_codebook_in_float32(model, pixel_values, tmp_path):
     assert loaded.quant_conv.weight.dtype == torch.bfloat16
     output = loaded(pixel_values)
     assert output.pixel_values.shape == pixel_values.shape and torch.isfinite(output.loss)
+
+
+def test_images_by_parts_and_short_kernels_give_the_same(model, pixel_values, monkeypatch):
+    with torch.enable_grad():  # the plain way
+        whole = model(pixel_values)
+    monkeypatch.setattr("visual_sentence.modeling.convolutional_codec.CPU_PIXELS", 2 * 16 * 16)
+    tokens = model.encode(pixel_values).image_tokens
+    assert torch.equal(tokens, whole.image_tokens)
+    assert torch.allclose(model.decode(tokens), whole.pixel_values, atol=1e-5)
+
+
+def test_upsampling_by_short_kernels_is_upsampling_and_convolving():
+    conv = torch.nn.Conv2d(5, 7, 3, padding=1)
+    hidden = torch.randn(2, 5, 6, 9)
+    with torch.no_grad():
+        expected = conv(F.interpolate(hidden, scale_factor=2, mode="nearest"))
+        assert torch.allclose(UpsampleConvolution(conv)(hidden), expected, atol=1e-5)
 
 
 def test_unit_weights_see_unit_pixels(make_vqgan, pixel_values):
