@@ -133,13 +133,23 @@ class ConvolutionalDecoder(nn.Module):
             )
 
     def forward(self, latents: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """Images [B, C, H, W] of latents [B, Z, h, w], with the global words' embeddings [B, k, Dg] if any."""
+        """Images [B, C, H, W] of latents [B, Z, h, w], with the global words' embeddings [B, k, Dg] if any.
+
+        Raises:
+            ValueError: If latents and words are not of equally many images.
+        """
+        if context is not None and len(context) != len(latents):
+            raise ValueError(
+                f"There are global words of {len(context)} images, but local tokens of {len(latents)}: give one row of "
+                "global tokens for each image."
+            )
         latents = latents.contiguous(memory_format=torch.channels_last)
         at_once = images_at_once(latents, latents.shape[2] * latents.shape[3] * self.factor**2)
         if at_once >= len(latents):
             return self._decode(latents, context)
-        contexts = [None] * len(latents) if context is None else context.split(at_once)
-        return torch.cat([self._decode(*part) for part in zip(latents.split(at_once), contexts, strict=False)])
+        parts = latents.split(at_once)
+        contexts = [None] * len(parts) if context is None else context.split(at_once)
+        return torch.cat([self._decode(part, words) for part, words in zip(parts, contexts, strict=True)])
 
     def _decode(self, latents: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         net = self.net

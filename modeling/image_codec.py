@@ -84,7 +84,7 @@ class ImageCodecModel(PreTrainedModel):
     @property
     def codec_quantizer(self) -> VectorQuantizer:
         """The quantizer between encoder and decoder."""
-        raise NotImplementedError
+        raise NotImplementedError  # the two models keep it under names of their own, which checkpoints know
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, VectorQuantizer):

@@ -89,6 +89,14 @@ def test_global_words_reach_the_image(make_local_v2l, pixel_values, global_pixel
     assert model.decode(output.local_tokens, output.global_tokens[:, :1]).shape == images.shape
 
 
+def test_words_of_fewer_images_are_refused(make_local_v2l, monkeypatch):
+    model, tokens = make_local_v2l(TOWERS["clip"], cross_attention="paper"), torch.zeros(3, 8, 8, dtype=torch.long)
+    for pixels in (1, 10_000):  # image by image, and all at once
+        monkeypatch.setattr("visual_sentence.modeling.convolutional_codec.CPU_PIXELS", pixels * 16 * 16)
+        with pytest.raises(ValueError, match="global words of 2 images, but local tokens of 3"):
+            model.decode(tokens, torch.zeros(2, 3, dtype=torch.long))
+
+
 def test_cross_attention_stands_where_it_is_said_to(make_local_v2l, pixel_values):
     """Each kind against the layers written out one by one."""
     tokens, words = torch.randint(0, 40, (2, 8, 8)), torch.tensor([[0, 2, 4], [1, 3, 5]])

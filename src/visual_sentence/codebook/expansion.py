@@ -82,7 +82,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
 def _common_start(sequences: Sequence[list[int]]) -> list[int]:
     # The smallest and the largest sequence differ at least as early as any two others.
     low, high = min(sequences), max(sequences)
-    differs = (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b)
+    differs = (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b)  # of any lengths
     return low[: next(differs, min(len(low), len(high)))]
 
 

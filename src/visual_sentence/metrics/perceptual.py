@@ -33,7 +33,7 @@ class PerceptualMetric(StreamingMetric):
 
     def load(self) -> PerceptualDistance:
         """Loads the network, which happens with the first batch."""
-        raise NotImplementedError
+        raise NotImplementedError  # each module of the metrics says which network
 
     @property
     def distance(self) -> PerceptualDistance:

@@ -37,7 +37,7 @@ class StreamingMetric(evaluate.Metric):
             references: As `predictions`; None for metrics without references.
             **options: Those of `batch_options`.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each module of the metrics has its own columns
 
     def add_batch(self, *, predictions: Batch | None = None, references: Batch | None = None, **options: Any) -> None:
         """Adds a batch.
