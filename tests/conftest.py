@@ -14,11 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tokenizers
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 import visual_sentence  # noqa: F401  (registers the model types)
 from visual_sentence.modeling import V2LConfig, V2LImageProcessor, V2LModel, V2LProcessor, WordVocabulary
@@ -69,6 +76,15 @@ TOWERS = {
         },
     ),
 }
+
+# What the small tokenizers learn their vocabulary from.
+VOCAB_SIZE = 420
+CORPUS = [
+    "The words describe a photo. The photo shows one of: goldfish, French bulldog, dog, dog sled.\n\n",
+    "Words: fishes, gold, aquarium, puppy, canine, winter, snow\nThe photo shows: goldfish\n\n",
+    "For each of the following input-output pairs, output is one of. Input: fishes gold, output: dog.",
+    "###\nInput: < fishesgold >\nOutput: French_bulldog###\nInput: < canine >\nOutput: dog_sled N/A",
+]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -205,13 +221,13 @@ def v2l_folder(make_v2l, tmp_path) -> Path:
 def llm_folder(tmp_path_factory) -> Path:
     """A saved language model of random weights with a byte-level tokenizer."""
     folder = tmp_path_factory.mktemp("llm")
-    bpe = Tokenizer(tokenizers.models.BPE())
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
         vocab_size=300,
         special_tokens=["<eos>"],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator(["Words: cat, dog, tree\nThe photo shows: goldfish, french bulldog\n"], trainer)
@@ -231,3 +247,70 @@ def llm_folder(tmp_path_factory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bpe_tokenizer():
+    """Byte-level BPE without a begin token, as GPT-2's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=["<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+
+
+@pytest.fixture(scope="session")
+def metaspace_tokenizer():
+    """As LLaMA's sentencepiece: spaces as ▁, one put before the text, and a begin token."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=[chr(code) for code in range(32, 127)],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+
+
+def _llama_like(config_class, model_class, **settings):
+    torch.manual_seed(0)
+    config = config_class(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        # Wide weights make confident models, whose choices do not hang on the last digit.
+        initializer_range=0.3,
+        **settings,
+    )
+    return model_class(config).eval()
+
+
+@pytest.fixture(scope="session")
+def llama():
+    return _llama_like(LlamaConfig, LlamaForCausalLM, max_position_embeddings=1024)
+
+
+@pytest.fixture(scope="session")
+def mistral():
+    """Attends to the last 12 tokens only, far fewer than a prompt has."""
+    return _llama_like(MistralConfig, MistralForCausalLM, sliding_window=12, max_position_embeddings=1024)
+
+
+@pytest.fixture(scope="session")
+def gpt2():
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=VOCAB_SIZE, n_embd=32, n_layer=2, n_head=4, n_positions=1024, initializer_range=0.3)
+    return GPT2LMHeadModel(config).eval()

@@ -13,6 +13,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
+from visual_sentence.completion.prefix_cache import SharedPrefix, can_share_cache
 from visual_sentence.errors import UserError
 from visual_sentence.few_shot import (
     PROMPT_STYLES,
@@ -22,7 +23,6 @@ from visual_sentence.few_shot import (
     InContextClassifier,
 )
 from visual_sentence.few_shot.classifier import BAG_SEED, CONTENT_FREE_BAGS
-from visual_sentence.few_shot.prefix_cache import SharedPrefix, can_share_cache
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from random import Random
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..completion.decoding import CONSTRAINTS, GreedyDecoder, matching_answers
+from ..completion.prefix_cache import SharedPrefix, can_share_cache
+from ..completion.questions import Question, encode_question
+from ..completion.scoring import cached_log_likelihoods, plain_log_likelihoods
 from ..errors import UserError
-from .decoding import CONSTRAINTS, GreedyDecoder, matching_answers
-from .prefix_cache import SharedPrefix, can_share_cache
 from .prompts import ClassificationPrompt, Example
-from .questions import Question, encode_question
-from .scoring import cached_log_likelihoods, plain_log_likelihoods
 
 LIKELIHOOD_MODES = ("domain-calibrated", "calibrated", "likelihood")
 SCORING_MODES = (*LIKELIHOOD_MODES, "trie", "exact-match", "prefix-match", "position-mask")

@@ -6,10 +6,10 @@ from torch import nn
 from transformers import LlamaConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from visual_sentence.few_shot.decoding import PositionMaskConstraint, TrieConstraint, matching_answers
-from visual_sentence.few_shot.prefix_cache import SharedPrefix
-from visual_sentence.few_shot.questions import Question, batches, encode_question
-from visual_sentence.few_shot.scoring import cached_log_likelihoods, plain_log_likelihoods
+from visual_sentence.completion.decoding import PositionMaskConstraint, TrieConstraint, matching_answers
+from visual_sentence.completion.prefix_cache import SharedPrefix
+from visual_sentence.completion.questions import Question, batches, encode_question
+from visual_sentence.completion.scoring import cached_log_likelihoods, plain_log_likelihoods
 
 QUESTION = Question(prompt_ids=(1, 2), answer_ids=((5, 6), (5, 7, 8), (9,)), overlap="")
 END = 0
