@@ -51,9 +51,23 @@ ROOMS = {
         *("metrics", "modeling", "progress", "references", "words"),
     },
     "training": {"codebook", "errors", "features", "image_io", "modeling", "progress", "references"},
-    "few_shot": {"errors", "image_io", "language", "metrics", "modeling", "progress", "words"},
-    "pipelines": {"errors", "few_shot", "image_io", "language", "references", "words"},
-    "demo": {"errors", "few_shot", "image_io", "language", "references", "words"},
+    "completion": {"errors", "language"},
+    "few_shot": {"completion", "errors", "image_io", "language", "metrics", "modeling", "progress", "words"},
+    "captioning": {"completion", "errors", "image_io", "language", "metrics", "modeling", "progress", "words"},
+    "restoration": {
+        *("completion", "errors", "features", "image_io", "language", "metrics"),
+        *("modeling", "progress", "reconstruction", "words"),
+    },
+    "masked_restoration": {
+        *("completion", "errors", "image_io", "language", "metrics", "modeling"),
+        *("progress", "reconstruction", "references", "restoration", "training", "words"),
+    },
+    "hub_code": {"errors"},
+    "pipelines": {
+        *("captioning", "completion", "errors", "few_shot", "hub_code", "image_io", "language", "masked_restoration"),
+        *("modeling", "reconstruction", "references", "restoration", "words"),
+    },
+    "demo": {"completion", "errors", "few_shot", "image_io", "references", "words"},
     "registration": {"modeling", "pipelines"},
     "__init__": {"errors", "hub", "image_io", "language", "modeling", "offline", "registration"},
 }

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from visual_sentence import LanguageModel
+from visual_sentence.completion import LocalCompletions
 from visual_sentence.few_shot import Answer, Example, InContextClassifier
 
 from .common import Measurement, timed
@@ -58,11 +60,16 @@ def run(
     class_names = CLASS_NAMES[:way]
     support = [Example(tuple(draw.sample(nouns, words)), name) for _ in range(shot) for name in class_names]
     asked = [tuple(draw.sample(nouns, words)) for _ in range(queries)]
-    reference = InContextClassifier(model, tokenizer, use_cache=False)
+    language_model = LanguageModel(model, tokenizer, reference="benchmarked")
+
+    def fresh(use_cache: bool = True) -> InContextClassifier:
+        return InContextClassifier(LocalCompletions(language_model, use_cache=use_cache))
+
+    reference = fresh(use_cache=False)
     # The first pass allocates memory and picks kernels.
-    for classifier in (InContextClassifier(model, tokenizer), reference):
+    for classifier in (fresh(), reference):
         classifier.classify((), [("warm",)], class_names[:2])
-    ours, ours_s = timed(lambda: InContextClassifier(model, tokenizer).classify(support, asked, class_names))
+    ours, ours_s = timed(lambda: fresh().classify(support, asked, class_names))
     plain, plain_s = timed(lambda: reference.classify(support, asked, class_names))
     return Measurement(
         name="few-shot",

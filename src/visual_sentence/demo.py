@@ -9,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .completion import load_completion_model
 from .errors import UserError
 from .few_shot import ClassificationPrompt, Example, InContextClassifier
 from .image_io import open_image
-from .language import load_language_model
 from .references import OFFLINE
 from .words import WordFinder
 
@@ -64,9 +64,8 @@ def run_demo(output_dir: str | Path, model: str = OFFLINE, language_model: str =
     photographs = load_photographs()
     finder = WordFinder.load(model)
     words = {name: found.words for name, found in zip(photographs, finder.find(photographs.values()), strict=True)}
-    loaded = load_language_model(language_model)
     prompt = ClassificationPrompt()
-    classifier = InContextClassifier(loaded.model, loaded.tokenizer, prompt=prompt)
+    classifier = InContextClassifier(load_completion_model(language_model), prompt=prompt)
     support = [Example(tuple(words[file]), label) for label, file in EXAMPLES.items()]
     answer = classifier.classify(support, [words[QUESTION]], list(EXAMPLES))[0]
     result = DemoResult(words, answer.scores, prompt.render(support, words[QUESTION], list(EXAMPLES)))

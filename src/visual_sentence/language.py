@@ -13,6 +13,8 @@ from .references import LOADING_ERRORS, load_config, resolve, unreachable
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # bfloat16 must be this much faster than float32 before its rounding is accepted on a CPU.
 WORTHWHILE = 1.3
+# What decoders write for bytes that are no whole character.
+PARTIAL_CHARACTER = "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,40 @@ def load_text_tokenizer(reference: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder)
     except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
+
+
+def readable_texts(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Decodes every id of the vocabulary by itself and keeps what can be read.
+
+    Args:
+        tokenizer: The language model's tokenizer.
+
+    Returns:
+        From id to stripped text, in the order of the ids; without special tokens, parts of characters and
+        blanks.
+    """
+    added_special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = added_special | set(tokenizer.all_special_ids)
+    token_ids = sorted(set(tokenizer.get_vocab().values()) - special)
+    texts = tokenizer.batch_decode([[token_id] for token_id in token_ids], clean_up_tokenization_spaces=False)
+    stripped = ((token_id, text.strip()) for token_id, text in zip(token_ids, texts, strict=True))
+    return {token_id: text for token_id, text in stripped if text and PARTIAL_CHARACTER not in text}
+
+
+def entry_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of every token id, from 0 to the last.
+
+    Args:
+        tokenizer: The language model's tokenizer.
+
+    Returns:
+        K texts: decoded and stripped where that can be read; else (special tokens, single bytes, white space) what
+        the tokenizer itself shows; "<unused 7>" for an id between others that the tokenizer does not use.
+    """
+    readable = readable_texts(tokenizer)
+    size = max(tokenizer.get_vocab().values()) + 1
+    shown = (tokenizer.convert_ids_to_tokens(token_id) for token_id in range(size))
+    return [readable.get(token_id) or token or f"<unused {token_id}>" for token_id, token in enumerate(shown)]
 
 
 def choose_device(wanted: str | None = None) -> str:

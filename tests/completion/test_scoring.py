@@ -115,3 +115,10 @@ def test_a_complete_row_is_left_alone():
 @pytest.mark.parametrize(("generated", "matching"), [([5], [0, 1]), ([5, 7], [1]), ([9, 3, 3], [2]), ([], [0, 1, 2])])
 def test_matching_answers(generated, matching):
     assert matching_answers(QUESTION, generated) == matching
+
+
+def test_the_overlap_keeps_the_spaces_of_sentencepiece(metaspace_tokenizer):
+    prompt, answers = "The photo shows:", [" dog", " goldfish"]
+    question = encode_question(metaspace_tokenizer, prompt, answers)
+    assert question.overlap
+    assert metaspace_tokenizer.decode(question.prompt_ids, skip_special_tokens=True) + question.overlap == prompt

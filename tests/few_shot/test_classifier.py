@@ -13,6 +13,8 @@ from transformers import (
     MambaForCausalLM,
 )
 
+from visual_sentence import LanguageModel
+from visual_sentence.completion import LocalCompletions
 from visual_sentence.completion.prefix_cache import SharedPrefix, can_share_cache
 from visual_sentence.errors import UserError
 from visual_sentence.few_shot import (
@@ -23,6 +25,12 @@ from visual_sentence.few_shot import (
     InContextClassifier,
 )
 from visual_sentence.few_shot.classifier import BAG_SEED, CONTENT_FREE_BAGS
+
+
+def classifier_of(model, tokenizer, batch_size=16, use_cache=True, **settings):
+    """A classifier that asks a model in this process."""
+    completions = LocalCompletions(LanguageModel(model, tokenizer, "tiny"), batch_size, use_cache)
+    return InContextClassifier(completions, **settings)
 
 
 @pytest.fixture
@@ -49,8 +57,8 @@ def assert_same(answers, expected):
 def test_cached_equals_plain(request, model_name, tokenizer_name, style, scoring, support, queries, class_names):
     model, tokenizer = request.getfixturevalue(model_name), request.getfixturevalue(tokenizer_name)
     settings = {"prompt": ClassificationPrompt(style), "scoring": scoring}
-    cached = InContextClassifier(model, tokenizer, **settings, batch_size=3)
-    plain = InContextClassifier(model, tokenizer, **settings, use_cache=False)
+    cached = classifier_of(model, tokenizer, **settings, batch_size=3)
+    plain = classifier_of(model, tokenizer, **settings, use_cache=False)
     expected = plain.classify(support, queries, class_names)
     assert_same(cached.classify(support, queries, class_names), expected)
     # Once more on the prefix that is there by now, cut back by the first query alone.
@@ -59,15 +67,15 @@ def test_cached_equals_plain(request, model_name, tokenizer_name, style, scoring
 
 
 def test_scores_sum_to_one_and_the_label_has_the_highest(llama, bpe_tokenizer, support, queries, class_names):
-    for answer in InContextClassifier(llama, bpe_tokenizer).classify(support, queries, class_names):
+    for answer in classifier_of(llama, bpe_tokenizer).classify(support, queries, class_names):
         assert list(answer.scores) == class_names
         assert sum(answer.scores.values()) == pytest.approx(1.0, abs=1e-12)
         assert answer.label == answer.text == max(answer.scores, key=answer.scores.get)
 
 
 def test_calibration_divides_by_the_answer_to_a_content_free_query(llama, bpe_tokenizer, support, queries, class_names):
-    likelihood = InContextClassifier(llama, bpe_tokenizer, scoring="likelihood")
-    calibrated = InContextClassifier(llama, bpe_tokenizer, scoring="calibrated")
+    likelihood = classifier_of(llama, bpe_tokenizer, scoring="likelihood")
+    calibrated = classifier_of(llama, bpe_tokenizer, scoring="calibrated")
     asked = likelihood.classify(support, [queries[0], ("N/A",)], class_names)
     scores, bias = (torch.tensor(list(answer.scores.values())).double() for answer in asked)
     expected = (scores / bias) / (scores / bias).sum()
@@ -84,22 +92,22 @@ def test_domain_calibration_divides_by_the_mean_answer_to_random_words(
     reverse_pool = [word for words, _ in support[::-1] for word in words]
     reverse_draw = random.Random(BAG_SEED)
     reverse_bags = [reverse_draw.sample(reverse_pool, min(len(queries[0]), len(pool))) for _ in bags]
-    likelihood = InContextClassifier(llama, bpe_tokenizer, scoring="likelihood")
+    likelihood = classifier_of(llama, bpe_tokenizer, scoring="likelihood")
     calibrated = 0
     for examples, names, drawn in ((support, class_names, bags), (support[::-1], class_names[::-1], reverse_bags)):
         asked = likelihood.classify(examples, [queries[0], *drawn], names)
         scores, *biases = (torch.tensor([row.scores[name] for name in class_names]).double().log() for row in asked)
         calibrated = calibrated + (scores - torch.stack(biases).mean(0)) / 2
     expected = calibrated.softmax(-1)
-    classifier = InContextClassifier(llama, bpe_tokenizer, scoring="domain-calibrated")
+    classifier = classifier_of(llama, bpe_tokenizer, scoring="domain-calibrated")
     answers = classifier.classify(support, queries[:1], class_names)
     assert list(answers[0].scores.values()) == pytest.approx(expected.tolist(), abs=1e-5)
     assert classifier.classify(support, queries[:1], class_names) == answers
 
 
 def test_domain_calibration_without_examples_asks_about_nothing(llama, bpe_tokenizer, queries, class_names):
-    domain = InContextClassifier(llama, bpe_tokenizer).classify((), queries[:1], class_names)[0]
-    calibrated = InContextClassifier(llama, bpe_tokenizer, scoring="calibrated")
+    domain = classifier_of(llama, bpe_tokenizer).classify((), queries[:1], class_names)[0]
+    calibrated = classifier_of(llama, bpe_tokenizer, scoring="calibrated")
     orders = [calibrated.classify((), queries[:1], names)[0] for names in (class_names, class_names[::-1])]
     logs = [torch.tensor([order.scores[name] for name in class_names]).double().log() for order in orders]
     expected = (sum(logs) / 2).softmax(-1)
@@ -109,7 +117,7 @@ def test_domain_calibration_without_examples_asks_about_nothing(llama, bpe_token
 @pytest.mark.parametrize("model_name", ["llama", "gpt2"])
 def test_a_trie_always_answers_with_a_label(request, model_name, bpe_tokenizer, support, queries, class_names):
     model = request.getfixturevalue(model_name)
-    classifier = InContextClassifier(model, bpe_tokenizer, scoring="trie")
+    classifier = classifier_of(model, bpe_tokenizer, scoring="trie")
     for answer in classifier.classify(support, queries * 3, class_names):
         assert answer.label in class_names
         assert answer.scores == {name: float(name == answer.label) for name in class_names}
@@ -126,7 +134,7 @@ def ask_scripted(llama, bpe_tokenizer):
             output.logits[:, -1, next(steps, bpe_tokenizer.eos_token_id)] = 1e4
             return output
 
-        classifier = InContextClassifier(llama, bpe_tokenizer, use_cache=False, **settings)
+        classifier = classifier_of(llama, bpe_tokenizer, use_cache=False, **settings)
         hook = llama.register_forward_hook(want)
         try:
             return classifier.classify([], [("snow",)], class_names)[0]
@@ -187,13 +195,13 @@ def test_repetitions_are_asked(llama, bpe_tokenizer, fed_tokens, support, querie
     for repetitions in (0, 1, 2):
         fed_tokens.clear()
         prompt = ClassificationPrompt(repetitions=repetitions)
-        InContextClassifier(llama, bpe_tokenizer, prompt).classify(support, queries, class_names)
+        classifier_of(llama, bpe_tokenizer, prompt=prompt).classify(support, queries, class_names)
         prefixes.append(fed_tokens[0])
     assert prefixes[1] - prefixes[0] == prefixes[2] - prefixes[1] > 0
 
 
 def test_the_prefix_is_run_once_and_reused(llama, bpe_tokenizer, fed_tokens, support, queries, class_names):
-    classifier = InContextClassifier(llama, bpe_tokenizer, scoring="likelihood")
+    classifier = classifier_of(llama, bpe_tokenizer, scoring="likelihood")
     classifier.classify(support, queries[:2], class_names)
     first, later = fed_tokens[0], fed_tokens[1:]
     prompts = [classifier.prompt.render(support, words, class_names) for words in queries]
@@ -214,7 +222,7 @@ def test_the_batch_size_bounds_every_pass(llama, bpe_tokenizer, support, queries
     hook = llama.register_forward_pre_hook(
         lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    InContextClassifier(llama, bpe_tokenizer, batch_size=2).classify(support, queries, class_names)
+    classifier_of(llama, bpe_tokenizer, batch_size=2).classify(support, queries, class_names)
     hook.remove()
     assert max(rows) == 2
 
@@ -251,8 +259,8 @@ def test_other_kinds_of_models(config, model_class, shares, bpe_tokenizer, suppo
     model = model_class(config)
     assert can_share_cache(model) == shares
     for scoring in ("calibrated", "trie"):
-        classifier = InContextClassifier(model, bpe_tokenizer, scoring=scoring)
-        plain = InContextClassifier(model, bpe_tokenizer, scoring=scoring, use_cache=False)
+        classifier = classifier_of(model, bpe_tokenizer, scoring=scoring)
+        plain = classifier_of(model, bpe_tokenizer, scoring=scoring, use_cache=False)
         expected = plain.classify(support, queries, class_names)
         assert_same(classifier.classify(support, queries, class_names), expected)
 
@@ -263,7 +271,7 @@ def test_prompts_beyond_the_context_are_refused(bpe_tokenizer, support, queries,
     config = LlamaConfig(
         vocab_size=420, hidden_size=32, intermediate_size=48, num_hidden_layers=1, max_position_embeddings=260
     )
-    classifier = InContextClassifier(LlamaForCausalLM(config), bpe_tokenizer, scoring=scoring)
+    classifier = classifier_of(LlamaForCausalLM(config), bpe_tokenizer, scoring=scoring)
     message = r"The prompt needs \d+ positions, the model has 260: use (\d+) shots instead of 9, or fewer"
     with pytest.raises(UserError, match=message) as refusal:
         classifier.classify(support * 9, queries, class_names)
@@ -292,7 +300,7 @@ def test_prompts_beyond_the_context_are_refused(bpe_tokenizer, support, queries,
 )
 def test_what_cannot_be_asked_is_refused(llama, bpe_tokenizer, support, queries, class_names, message):
     with pytest.raises(UserError, match=message):
-        InContextClassifier(llama, bpe_tokenizer).classify(support, queries, class_names)
+        classifier_of(llama, bpe_tokenizer).classify(support, queries, class_names)
 
 
 @pytest.mark.parametrize(
@@ -304,8 +312,8 @@ def test_what_cannot_be_asked_is_refused(llama, bpe_tokenizer, support, queries,
 )
 def test_wrong_settings_are_refused(llama, bpe_tokenizer, settings, message):
     with pytest.raises(UserError, match=message):
-        InContextClassifier(llama, bpe_tokenizer, **settings)
+        classifier_of(llama, bpe_tokenizer, **settings)
 
 
 def test_no_queries_no_answers(llama, bpe_tokenizer, support, class_names):
-    assert InContextClassifier(llama, bpe_tokenizer).classify(support, [], class_names) == []
+    assert classifier_of(llama, bpe_tokenizer).classify(support, [], class_names) == []

@@ -13,6 +13,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from visual_sentence import LanguageModel, UserError
+from visual_sentence.completion import CompletionModel, LocalCompletions
 from visual_sentence.few_shot.evaluation import (
     FewShotSetting,
     _shuffled,
@@ -77,8 +78,8 @@ def episodes_file(shown, tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def language_model(llama, bpe_tokenizer) -> LanguageModel:
-    return LanguageModel(llama, bpe_tokenizer, "tiny")
+def language_model(llama, bpe_tokenizer) -> CompletionModel:
+    return LocalCompletions(LanguageModel(llama, bpe_tokenizer, "tiny"))
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_results_agree_with_answering_by_hand(make_finder, language_model, episo
     from visual_sentence.few_shot import Example, InContextClassifier
 
     known = dict(zip(episodes.images, finder.find(episodes.pictures(), 2), strict=True))
-    classifier = InContextClassifier(language_model.model, language_model.tokenizer, scoring="likelihood")
+    classifier = InContextClassifier(language_model, scoring="likelihood")
     names = ["goldfish", "French bulldog"]  # underscores are read as spaces
     right = {1: [], 2: []}
     nearest = {1: [], 2: []}

@@ -17,13 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from ..encoders import load_joint_encoder
 from ..errors import UserError
-from ..language import LanguageModel, choose_device, load_language_model, load_text_tokenizer
+from ..language import LanguageModel, choose_device, entry_texts, load_language_model, load_text_tokenizer
 from ..modeling.vocabulary_v2l import LocalVocabulary
 from .embedding import TextEncoder, embed_texts
 from .steps import ChunkFolder, digest, package_version, replacing
 from .templates import resolve_templates
 from .tensor_files import require_digest, require_files, tensor_digest
-from .vocabulary import readable_texts
 
 WORDS_FILE = "local_vocabulary.json"
 TENSORS_FILE = "local_codebook.safetensors"
@@ -236,22 +235,6 @@ def codebook_of_language_model(language_model: LanguageModel, *, folder: Path) -
     }
     embeddings = matrix[: len(texts)].float().cpu().clone()
     return LocalCodebook(embeddings, LocalVocabulary(texts, language_model.reference), provenance)
-
-
-def entry_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The text of every token id, from 0 to the last.
-
-    Args:
-        tokenizer: The language model's tokenizer.
-
-    Returns:
-        K texts: decoded and stripped where that can be read; else (special tokens, single bytes, white space) what
-        the tokenizer itself shows; "<unused 7>" for an id between others that the tokenizer does not use.
-    """
-    readable = readable_texts(tokenizer)
-    size = max(tokenizer.get_vocab().values()) + 1
-    shown = (tokenizer.convert_ids_to_tokens(token_id) for token_id in range(size))
-    return [readable.get(token_id) or token or f"<unused {token_id}>" for token_id, token in enumerate(shown)]
 
 
 def _claim(folder: Path, kind: str, llm_name: str | None, texts: Sequence[str]) -> None:

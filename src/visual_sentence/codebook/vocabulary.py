@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-# What decoders write for bytes that are no whole character.
-PARTIAL_CHARACTER = "\ufffd"
+from ..language import readable_texts
 
 
 @dataclass(frozen=True)
@@ -21,24 +20,6 @@ class Entry:
 
     text: str
     token_id: int
-
-
-def readable_texts(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Decodes every id of the vocabulary by itself and keeps what can be read.
-
-    Args:
-        tokenizer: The language model's tokenizer.
-
-    Returns:
-        From id to stripped text, in the order of the ids; without special tokens, parts of characters and
-        blanks.
-    """
-    added_special = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special = added_special | set(tokenizer.all_special_ids)
-    token_ids = sorted(set(tokenizer.get_vocab().values()) - special)
-    texts = tokenizer.batch_decode([[token_id] for token_id in token_ids], clean_up_tokenization_spaces=False)
-    stripped = ((token_id, text.strip()) for token_id, text in zip(token_ids, texts, strict=True))
-    return {token_id: text for token_id, text in stripped if text and PARTIAL_CHARACTER not in text}
 
 
 def vocabulary_entries(tokenizer: PreTrainedTokenizerBase) -> list[Entry]:

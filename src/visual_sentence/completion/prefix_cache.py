@@ -20,7 +20,7 @@ def can_share_cache(model: PreTrainedModel) -> bool:
     Recurrent and linear-attention models keep one state for the whole past; it can be neither cut back nor
     left alone by padding, so such models are asked with the whole prompt.
     """
-    if getattr(model, "_is_stateful", False) or not _accepts(model, "past_key_values"):
+    if getattr(model, "_is_stateful", False) or not accepts(model, "past_key_values"):
         return False
     plain_layers = (DynamicLayer, DynamicSlidingWindowLayer)
     # Exact types: the subclasses are the hybrids.
@@ -51,7 +51,7 @@ class SharedPrefix:
         positions that way: both need batches of sequences of one length.
         """
         sliding = any(layer.is_sliding for layer in self._cache.layers)
-        return not sliding and _accepts(self.model, "position_ids")
+        return not sliding and accepts(self.model, "position_ids")
 
     @torch.inference_mode()
     def move_to(self, sequences: Sequence[Sequence[int]]) -> int:
@@ -112,9 +112,9 @@ def last_logits(model: PreTrainedModel, count: int = 1, **inputs: torch.Tensor |
     Returns:
         Logits, (B, count, V), in the model's dtype.
     """
-    if not _accepts(model, "position_ids"):
+    if not accepts(model, "position_ids"):
         inputs.pop("position_ids", None)
-    if _accepts(model, "logits_to_keep"):
+    if accepts(model, "logits_to_keep"):
         inputs["logits_to_keep"] = count
     return model(**inputs, use_cache="past_key_values" in inputs).logits[:, -count:]
 
@@ -130,5 +130,6 @@ def _copy(cache: Cache) -> Cache:
     return copied
 
 
-def _accepts(model: PreTrainedModel, argument: str) -> bool:
+def accepts(model: PreTrainedModel, argument: str) -> bool:
+    """Whether the model's `forward` has an argument of that name."""
     return argument in inspect.signature(model.forward).parameters

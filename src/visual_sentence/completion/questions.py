@@ -48,8 +48,28 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, prompt: str, answers: Se
     return Question(
         prompt_ids=tuple(prompt_ids[:start]),
         answer_ids=tuple(tuple(ids[start:]) for ids in full_ids),
-        overlap=tokenizer.decode(prompt_ids[start:], skip_special_tokens=True),
+        overlap=text_behind(tokenizer, prompt_ids[:start], prompt_ids[start:]),
     )
+
+
+def text_behind(tokenizer: PreTrainedTokenizerBase, before: Sequence[int], ids: Sequence[int]) -> str:
+    """The text of tokens that stand behind others, its leading space included.
+
+    Sentencepiece tokenizers drop spaces of the first token that they decode, so the last one before goes first.
+
+    Args:
+        tokenizer: Whose tokens they are.
+        before: The tokens before; only the last one counts.
+        ids: The tokens whose text is wanted.
+
+    Returns:
+        The text, without special tokens.
+    """
+    head, whole = (
+        tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for tokens in ([*before[-1:]], [*before[-1:], *ids])
+    )
+    return whole.removeprefix(head)
 
 
 def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:

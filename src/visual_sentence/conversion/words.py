@@ -8,8 +8,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ..codebook.expansion import KINDS, encode_prompts
-from ..codebook.local import entry_texts
 from ..errors import UserError
+from ..language import entry_texts
 from ..modeling import LocalVocabulary, WordVocabulary
 
 TO_JSON = (

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..completion.decoding import CONSTRAINTS, GreedyDecoder, matching_answers
-from ..completion.prefix_cache import SharedPrefix, can_share_cache
-from ..completion.questions import Question, encode_question
-from ..completion.scoring import cached_log_likelihoods, plain_log_likelihoods
+from ..completion import CompletionModel, LocalCompletions, NoLogLikelihoodsError, PromptTooLongError
+from ..completion.decoding import CONSTRAINTS
 from ..errors import UserError
 from .prompts import ClassificationPrompt, Example
 
@@ -69,42 +66,41 @@ class InContextClassifier:
     - "position-mask": greedy generation in which the j-th token must be the j-th token of any label, then as
       "prefix-match" (the decoding of the published code).
 
-    The text that all prompts of a call share is run once and kept for the next call. Models whose cache
-    cannot be repeated (see `can_share_cache`) are asked with the whole prompt each time, with the same
-    results.
+    A served model can do all but "trie" and "position-mask", which need the logits of every step; the modes of
+    `LIKELIHOOD_MODES` need an endpoint that gives log-probabilities of a given text.
 
     Args:
-        model: A causal language model of transformers. It is put into evaluation mode, its weights are not
-            changed.
-        tokenizer: Its tokenizer.
+        model: The language model, in this process or served.
         prompt: How the question is written.
         scoring: One of `SCORING_MODES`.
-        batch_size: The most rows in one forward pass.
-        use_cache: False runs every query and label alone with the whole prompt: slow, and good for
-            comparison.
 
     Raises:
-        UserError: If `scoring` or `batch_size` is not allowed.
+        UserError: If `scoring` is not allowed, or not with this model.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        model: CompletionModel,
         prompt: ClassificationPrompt = DEFAULT_PROMPT,
         scoring: str = BEST_SCORING,
-        batch_size: int = 16,
-        use_cache: bool = True,
     ):
         if scoring not in SCORING_MODES:
             raise UserError(f"There is no scoring {scoring!r}: use one of {', '.join(SCORING_MODES)}.")
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}.")
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.prompt, self.scoring, self.batch_size = prompt, scoring, batch_size
-        shares = use_cache and can_share_cache(model)
-        self._prefix = SharedPrefix(model) if shares else None
-        self._reverse_prefix = SharedPrefix(model) if shares else None
+        if scoring in CONSTRAINTS and not isinstance(model, LocalCompletions):
+            raise UserError(
+                f"Scoring {scoring!r} needs the logits of every step, which {model.name} keeps to itself: "
+                "use 'exact-match' or 'prefix-match', or load the model here."
+            )
+        if scoring in LIKELIHOOD_MODES:
+            try:
+                model.require_log_likelihoods()
+            except NoLogLikelihoodsError as error:
+                raise NoLogLikelihoodsError(
+                    f"{error} Scoring {scoring!r} needs them, 'exact-match' and 'prefix-match' do not."
+                ) from error
+        self.model, self.prompt, self.scoring = model, prompt, scoring
+        # The reverse order has another beginning, whose cache would displace the first one's.
+        self._reverse_model = model.another()
 
     def classify(
         self, support: Sequence[Example], queries: Sequence[Sequence[str]], class_names: Sequence[str]
@@ -126,10 +122,13 @@ class InContextClassifier:
         self._check(support, queries, class_names)
         if not queries:
             return []
-        if self.scoring in LIKELIHOOD_MODES:
-            return self._most_likely(queries, support, class_names)
-        prompts = [self.prompt.render(support, words, class_names) for words in queries]
-        return self._generated(prompts, support, class_names)
+        try:
+            if self.scoring in LIKELIHOOD_MODES:
+                return self._most_likely(queries, support, class_names)
+            prompts = [self.prompt.render(support, words, class_names) for words in queries]
+            return self._generated(prompts, class_names)
+        except PromptTooLongError as error:
+            raise self._too_long(error, support, class_names) from error
 
     def _content_free_prompts(
         self, support: Sequence[Example], num_words: int, class_names: Sequence[str]
@@ -148,9 +147,9 @@ class InContextClassifier:
         self, queries: Sequence[Sequence[str]], support: Sequence[Example], class_names: Sequence[str]
     ) -> list[Answer]:
         """The label with the highest (calibrated) log-likelihood, averaged over the orders of the scoring mode."""
-        log_likelihoods = self._log_likelihoods(queries, support, class_names, self._prefix)
+        log_likelihoods = self._log_likelihoods(self.model, queries, support, class_names)
         if self.scoring == "domain-calibrated":
-            reverse = self._log_likelihoods(queries, support[::-1], class_names[::-1], self._reverse_prefix)
+            reverse = self._log_likelihoods(self._reverse_model, queries, support[::-1], class_names[::-1])
             log_likelihoods = (log_likelihoods + reverse.flip(1)) / 2
         # Double precision, so that the scores sum to 1 to the last digit that is ever shown.
         probabilities = log_likelihoods.double().softmax(-1)
@@ -162,69 +161,46 @@ class InContextClassifier:
 
     def _log_likelihoods(
         self,
+        model: CompletionModel,
         queries: Sequence[Sequence[str]],
         support: Sequence[Example],
         class_names: Sequence[str],
-        prefix: SharedPrefix | None,
     ) -> torch.Tensor:
         """(Calibrated) log-likelihoods of L class names for Q queries, in one order: [Q, L] float32."""
         prompts = [self.prompt.render(support, words, class_names) for words in queries]
         content_free = self._content_free_prompts(support, len(queries[0]), class_names)
         answers = [self.prompt.answer(name) for name in class_names]
-        questions = [encode_question(self.tokenizer, prompt, answers) for prompt in (*prompts, *content_free)]
-        self._check_context(questions, 0, support, class_names)
-        if prefix is None:
-            log_likelihoods = plain_log_likelihoods(questions, self.model)
-        else:
-            log_likelihoods = cached_log_likelihoods(questions, prefix, self.batch_size)
+        log_likelihoods = model.log_likelihoods([*prompts, *content_free], answers)
         bias = log_likelihoods[len(prompts) :].mean(0) if content_free else 0.0
         return log_likelihoods[: len(prompts)] - bias
 
-    def _generated(
-        self, prompts: Sequence[str], support: Sequence[Example], class_names: Sequence[str]
-    ) -> list[Answer]:
+    def _generated(self, prompts: Sequence[str], class_names: Sequence[str]) -> list[Answer]:
+        """The label that each generated text says, by the rule of the scoring mode."""
         # In a trie the ending tells a label from a longer one that begins with it.
         ending = "" if self.scoring == "position-mask" else self.prompt.ending
         answers = [self.prompt.answer(name) + ending for name in class_names]
-        candidates = [encode_question(self.tokenizer, prompt, answers) for prompt in prompts]
-        max_new_tokens = self._max_new_tokens(candidates)
-        constrained = self.scoring in CONSTRAINTS
-        free = [encode_question(self.tokenizer, prompt) for prompt in prompts]
-        questions = candidates if constrained else free
-        self._check_context(questions, max_new_tokens, support, class_names)
-        decoder = GreedyDecoder(
-            self.model,
-            self.tokenizer,
-            constraint=self.scoring if constrained else None,
-            stop=None if any(self.prompt.stop in name for name in class_names) else self.prompt.stop,
-            max_new_tokens=max_new_tokens,
-        )
-        if self._prefix is None:
-            generated = decoder.plain(questions)
-        else:
-            generated = decoder.cached(questions, self._prefix, self.batch_size)
-        return [self._read(question, ids, class_names) for question, ids in zip(questions, generated, strict=True)]
+        if self.scoring not in CONSTRAINTS:
+            stop = None if any(self.prompt.stop in name for name in class_names) else self.prompt.stop
+            written = self.model.complete(prompts, self._max_new_tokens(answers), stop)
+            return [self._read(text, class_names) for text in written]
+        chosen = self.model.complete_with_one_of(prompts, answers, self.scoring)
+        if self.scoring == "position-mask":
+            return [self._read(text, class_names) for _, text in chosen]
+        labels = [class_names[index] for index, _ in chosen]
+        return [Answer(label, _all_or_nothing(label, class_names), label) for label in labels]
 
-    def _max_new_tokens(self, questions: Sequence[Question]) -> int:
-        longest = max(len(ids) for question in questions for ids in question.answer_ids)
-        if self.scoring in CONSTRAINTS:
-            return longest + 1  # the end token
+    def _max_new_tokens(self, answers: Sequence[str]) -> int:
+        # No token is shorter than a byte: for a tokenizer that is not known here.
+        longest = max(self.model.count_tokens(answer) or len(answer.encode()) for answer in answers)
         least = PUBLISHED_NEW_TOKENS if self.prompt.style == "published-code" else 0
         return max(longest + SPARE_NEW_TOKENS, least)
 
-    def _read(self, question: Question, ids: Sequence[int], class_names: Sequence[str]) -> Answer:
-        """Turns generated tokens into a class name, by the rule of the scoring mode."""
-        if self.scoring == "trie":
-            # The shortest: an answer that was ended here is the beginning of the others that match.
-            index = min(matching_answers(question, ids), key=lambda index: len(question.answer_ids[index]))
-            label, text = class_names[index], class_names[index]
-        else:
-            written = self.tokenizer.decode(ids, skip_special_tokens=True)
-            written = written.removeprefix(question.overlap).lstrip()
-            label = self._label_of(written, class_names)
-            text = self._up_to_stop(written, "" if label is None else self.prompt.answer(label).strip())
-        scores = {} if label is None else {name: float(name == label) for name in class_names}
-        return Answer(label, scores, text)
+    def _read(self, written: str, class_names: Sequence[str]) -> Answer:
+        """Turns generated text into a class name, by the rule of the scoring mode."""
+        written = written.lstrip()
+        label = self._label_of(written, class_names)
+        text = self._up_to_stop(written, "" if label is None else self.prompt.answer(label).strip())
+        return Answer(label, {} if label is None else _all_or_nothing(label, class_names), text)
 
     def _label_of(self, written: str, class_names: Sequence[str]) -> str | None:
         """The longest class name that the text is ("exact-match") or begins with (the other modes)."""
@@ -259,29 +235,24 @@ class InContextClassifier:
         for position, words in enumerate(queries, start=1):
             _check_words(words, f"Query {position}")
 
-    def _check_context(
-        self,
-        questions: Sequence[Question],
-        new_tokens: int,
-        support: Sequence[Example],
-        class_names: Sequence[str],
-    ) -> None:
-        """Refuses prompts that are longer than the model's context, and says how many examples would fit."""
-        limit = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        needed = max(
-            len(question.prompt_ids) + max([new_tokens, *map(len, question.answer_ids)]) for question in questions
-        )
-        if limit is None or needed <= limit:
-            return
-        empty = encode_question(self.tokenizer, self.prompt.render_content_free((), class_names))
+    def _too_long(
+        self, error: PromptTooLongError, support: Sequence[Example], class_names: Sequence[str]
+    ) -> PromptTooLongError:
+        """The refusal of a prompt beyond the model's context, saying how many examples would fit."""
+        fixed = self.model.count_tokens(self.prompt.render_content_free((), class_names)) or 0
+        if self.scoring not in LIKELIHOOD_MODES:
+            answers = [self.prompt.answer(name) + self.prompt.ending for name in class_names]
+            fixed += self._max_new_tokens(answers)
         shots = max(Counter(label for _, label in support).values(), default=0)
-        fixed = len(empty.prompt_ids) + new_tokens
-        fitting = (limit - fixed) * shots // (needed - fixed)
+        fitting = (error.limit - fixed) * shots // (error.needed - fixed)
         advice = f"use {fitting} shots instead of {shots}, or" if 0 < fitting < shots else "use"
-        raise UserError(
-            f"The prompt needs {needed} positions, the model has {limit}: {advice} fewer words per image, "
-            "fewer repetitions or a model with a longer context."
-        )
+        advice += " fewer words per image, fewer repetitions or a model with a longer context"
+        return PromptTooLongError(error.needed, error.limit, advice)
+
+
+def _all_or_nothing(label: str, class_names: Sequence[str]) -> dict[str, float]:
+    """The scores of an answer that was written and not weighed."""
+    return {name: float(name == label) for name in class_names}
 
 
 def _check_words(words: Sequence[str], whose: str) -> None:

@@ -19,9 +19,9 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from ..completion import CompletionModel
 from ..errors import UserError
 from ..image_io import load_table
-from ..language import LanguageModel
 from ..metrics.few_shot_accuracy.few_shot_accuracy import FewShotAccuracy
 from ..modeling.image_processing_v2l import to_rgb
 from ..progress import progress_bar
@@ -161,7 +161,7 @@ class FewShotSetting:
 
 def evaluate_few_shot(
     finder: WordFinder,
-    language_model: LanguageModel,
+    language_model: CompletionModel,
     episode_set: EpisodeSet,
     setting: FewShotSetting,
     classes_removed: bool = True,
@@ -170,7 +170,7 @@ def evaluate_few_shot(
 
     Args:
         finder: The V2L model.
-        language_model: The frozen language model.
+        language_model: The frozen language model, in this process or served.
         episode_set: The questions.
         setting: How they are answered.
         classes_removed: Whether to answer them once more with the episodes' classes taken out of the image tower's
@@ -193,21 +193,20 @@ def evaluate_few_shot(
 
 def _evaluate(
     finder: WordFinder,
-    language_model: LanguageModel,
+    language_model: CompletionModel,
     episode_set: EpisodeSet,
     setting: FewShotSetting,
     excluded: Sequence[str],
 ) -> list[dict[str, Any]]:
     """One pass over all episodes with some of the image tower's labels left out."""
+    # First, because it refuses what this model cannot do.
+    classifier = InContextClassifier(language_model, prompt=setting.prompt, scoring=setting.scoring)
     found = finder.find(
         episode_set.pictures(), setting.num_words, excluded_labels=excluded, total=len(episode_set.images)
     )
     known = dict(zip(episode_set.images, found, strict=True))
     if setting.shuffle_words:
         known = _shuffled(known, setting.seed)
-    classifier = InContextClassifier(
-        language_model.model, language_model.tokenizer, prompt=setting.prompt, scoring=setting.scoring
-    )
     answers: dict[tuple[int, int], list[dict]] = defaultdict(list)
     label = "classes removed" if excluded else "answering episodes"
     with progress_bar(label, total=len(episode_set.episodes)) as bar:
