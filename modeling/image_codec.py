@@ -1,5 +1,6 @@
 """What both image models do between pixels and tokens: encode, quantize, decode, and the losses of the way. Level 2."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -102,6 +103,15 @@ class ImageCodecModel(PreTrainedModel):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What an optimizer is to move."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
+        """As `PreTrainedModel.save_pretrained`.
+
+        What a folder said of its pipelines is not taken along: their code is not written here, and the loader leaves
+        classes there that cannot be written at all.
+        """
+        self.config.__dict__.pop("custom_pipelines", None)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def fit_codebook(self, latents: torch.Tensor, generator: torch.Generator | None = None) -> None:
         """Moves the codes to where latents [B, D, h, w] lie; see `VectorQuantizer.fit_to`.

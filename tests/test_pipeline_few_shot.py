@@ -1,13 +1,17 @@
 """The pipeline by its task's name: inputs of every kind, the same answers however they come, and good refusals."""
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import pipeline
 
 from visual_sentence import LanguageModel, UserError, load_language_model, offline_folder
+from visual_sentence.completion import CompletionModel, LocalCompletions
 from visual_sentence.few_shot import SCORING_MODES
 from visual_sentence.pipelines import FEW_SHOT_TASK, VisualFewShotClassificationPipeline, load_few_shot_pipeline
 
@@ -154,6 +158,73 @@ def test_loaded_from_references_it_answers_alike(classify, v2l_folder, llm_folde
     assert same(loaded(pictures, support=support), classify(pictures, support=support))
 
 
+class Served(CompletionModel):
+    """A language model that is asked in text, with nothing of it in reach."""
+
+    def __init__(self, inner: LocalCompletions):
+        super().__init__("http://somewhere", inner.context_length)
+        self._inner = inner
+
+    def complete(self, prompts, max_new_tokens, stop=None):
+        return self._inner.complete(prompts, max_new_tokens, stop)
+
+    def log_likelihoods(self, prompts, answers):
+        return self._inner.log_likelihoods(prompts, answers)
+
+    def count_tokens(self, text: str) -> None:
+        return None
+
+    def another(self) -> "Served":
+        return self
+
+
+def test_a_served_language_model_answers_alike(v2l_folder, language_model, classify, support, pictures):
+    served = Served(LocalCompletions(language_model))
+    asked = pipeline(FEW_SHOT_TASK, model=str(v2l_folder), language_model=served, device="cpu")
+    for scoring in ("domain-calibrated", "prefix-match"):
+        expected = classify(pictures, support=support, scoring=scoring)
+        assert same(asked(pictures, support=support, scoring=scoring, batch_size=2), expected)
+    with pytest.raises(UserError, match="http://somewhere"):
+        asked(pictures, support=support, scoring="trie")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_broken_pictures_are_reported_and_left_out(batch_size, classify, support, pictures, tower_calls):
+    given = ["missing.png", *pictures[:2], {"label": 1}, pictures[2]]
+    expected = classify(pictures[:3], support=support)
+    del tower_calls[:]
+    for found in (
+        classify(given, support=support, on_error="report", batch_size=batch_size),
+        list(classify(iter(given), support=support, on_error="report", batch_size=batch_size)),
+    ):
+        assert "no such file" in found[0]["error"] and "no picture" in found[3]["error"]
+        assert same([found[index] for index in (1, 2, 4)], expected)
+    assert sum(tower_calls) == 6
+
+
+def test_arrays_may_be_examples_too(classify, support, pictures):
+    arrays = {name: [np.array(one) for one in shown] for name, shown in support.items()}
+    expected = classify(pictures, support=support)
+    copies = {name: [one.copy() for one in shown] for name, shown in arrays.items()}
+    for given in (arrays, arrays, copies):
+        assert same(classify(pictures, support=given), expected)
+
+
+def test_two_hundred_pictures_stream_with_flat_memory(classify, support):
+    made: list[weakref.ref] = []
+
+    def stream():
+        for index in range(200):
+            picture = Image.new("RGB", (40, 40), (index, 0, 0))
+            made.append(weakref.ref(picture))
+            yield picture
+            del picture
+
+    answers = classify(stream(), support=support, scoring="likelihood", batch_size=8)
+    assert max(sum(one() is not None for one in made) for _ in answers) <= 8 + 1
+    assert len(made) == 200
+
+
 def test_the_language_model_may_be_named(v2l_folder, llm_folder, support, pictures):
     named = pipeline(FEW_SHOT_TASK, model=str(v2l_folder), language_model=str(llm_folder), device="cpu")
     assert named.language_model.reference == str(llm_folder)
@@ -173,7 +244,7 @@ def test_mistakes_are_named(classify, support, pictures, tmp_path):
         ({}, "needs examples: pass support="),
         ({"support": {**support, "tree": []}}, "The class 'tree' has no picture"),
         ({"support": pictures}, "support must map class names to pictures, got list"),
-        ({"support": support, "temperature": 1}, "does not know temperature"),
+        ({"support": support, "temperature": 1}, "does not know temperature.* takes support, num_words"),
         ({"support": support, "scoring": "best"}, "calibrated"),
         ({"support": support, "prompt_style": "poem"}, "published-code"),
         ({"support": support, "num_words": 11}, "the codebook offers 1 to 10 distinct words"),
@@ -202,6 +273,6 @@ def test_real_models_answer_rightly(photographs):
     answer = classify(photographs / "motorcycle_right.png", support=support)
     assert answer[0]["label"] == "motorcycle"
     assert sum(row["score"] for row in answer) == pytest.approx(1, abs=1e-6)
-    views = classify.preprocess(photographs / "chelsea.png")
+    views = classify.read(photographs / "chelsea.png")
     (words,) = classify.model.encode(**views).global_words
     assert "cat" in [word.lower() for word in words]

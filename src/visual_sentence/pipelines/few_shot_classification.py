@@ -5,35 +5,30 @@ and says which label the new words deserve (V2L Tokenizer, section 3.3).
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import Pipeline
-from transformers.image_utils import load_image
 
+from ..completion import load_completion_model
 from ..errors import UserError
 from ..few_shot import BEST_SCORING, ClassificationPrompt, Example, InContextClassifier
-from ..image_io import open_image
-from ..language import LanguageModel, load_language_model
 from ..references import OFFLINE
 from ..words import WordFinder
+from .base import VisualPipeline
+from .inputs import Picture, open_picture
 
 FEW_SHOT_TASK = "visual-few-shot-classification"
 
-Picture = Image.Image | str | Path
-FORWARD_PARAMETERS = ("support", "num_words", "scoring", "prompt_style", "induction", "repetitions")
 
-
-class VisualFewShotClassificationPipeline(Pipeline):
+class VisualFewShotClassificationPipeline(VisualPipeline):
     """Few-shot classification by a frozen language model.
 
     Args:
         model: A `V2LModel` with a vocabulary.
-        language_model: A `LanguageModel`, or a reference to load one from; by default the one whose vocabulary the
-            V2L model's words come from.
+        language_model: A `LanguageModel`, a `CompletionModel`, or a reference to load one from or the address of a
+            served one; by default the one whose vocabulary the V2L model's words come from.
         **kwargs: As for every pipeline (`image_processor`, `device`, `batch_size`, ...); and defaults for what a call
             takes.
 
@@ -43,16 +38,16 @@ class VisualFewShotClassificationPipeline(Pipeline):
         [{'label': 'cat', 'score': 0.93}, {'label': 'dog', 'score': 0.07}]
     """
 
-    _load_image_processor = True
-    _load_tokenizer = _load_processor = _load_feature_extractor = _load_video_processor = False
+    task_name = FEW_SHOT_TASK
+    forward_parameters = ("support", "num_words", "scoring", "prompt_style", "induction", "repetitions")
+    postprocess_parameters = ("top_k",)
 
-    def __init__(self, *args, language_model: LanguageModel | str | None = None, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._language_model = language_model
         self._support_examples: tuple[Any, list[Example]] | None = None
         self._classifiers: dict[tuple, InContextClassifier] = {}
 
-    def __call__(self, inputs: Picture | Sequence[Picture], **kwargs):
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Classifies pictures.
 
         Args:
@@ -64,6 +59,7 @@ class VisualFewShotClassificationPipeline(Pipeline):
             induction: Whether the prompt names the classes first.
             repetitions: How many more times the examples are repeated.
             top_k: Only the k best labels.
+            on_error: "raise", or "report" a picture that cannot be read in its place, see `VisualPipeline`.
 
         Returns:
             For each picture a list of `{"label", "score"}`, best first; scores sum to one. A free generation
@@ -74,52 +70,42 @@ class VisualFewShotClassificationPipeline(Pipeline):
         """
         return super().__call__(inputs, **kwargs)
 
-    @cached_property
-    def language_model(self) -> LanguageModel:
-        """The frozen language model, loaded when it is first needed."""
-        source = self._language_model or self.model.config.language_model or OFFLINE
-        return source if isinstance(source, LanguageModel) else load_language_model(source, device=self.device.type)
+    def check(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Brings the support into one form."""
+        if "support" in parameters:
+            parameters["support"] = check_support(parameters["support"])
+        return parameters
 
-    def _sanitize_parameters(self, top_k: int | None = None, **kwargs):
-        unknown = sorted(set(kwargs) - set(FORWARD_PARAMETERS))
-        if unknown:
-            raise UserError(f"{FEW_SHOT_TASK} does not know {', '.join(unknown)}.")
-        postprocess = {} if top_k is None else {"top_k": top_k}
-        if "support" in kwargs:
-            kwargs["support"] = check_support(kwargs["support"])
-            postprocess["class_names"] = list(kwargs["support"])
-        return {}, kwargs, postprocess
-
-    def preprocess(self, image: Picture) -> dict[str, torch.Tensor]:
+    def read(self, image: Picture) -> dict[str, torch.Tensor]:
+        """`global_pixel_values` [1, 3, S, S] of a picture."""
         return self._views([image])
 
-    def _views(self, images: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        """`global_pixel_values` [B, 3, S, S] of B pictures."""
-        opened = [read_picture(image) for image in images]
-        return dict(self.image_processor(opened, return_tensors="pt", do_local_view=False))
-
-    def _forward(
+    def answer(
         self,
-        model_inputs: dict[str, torch.Tensor],
+        inputs: dict[str, torch.Tensor],
         support: dict[str, list[Picture]] | None = None,
         num_words: int | None = None,
         scoring: str = BEST_SCORING,
         **prompt: Any,
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Any]:
+        """Scores [B, L] of B pictures, and their L labels."""
         if support is None:
             raise UserError(f"{FEW_SHOT_TASK} needs examples: pass support={{'class': [pictures], ...}}.")
         examples = self._examples(support, num_words)
-        words = self._find_words(model_inputs, num_words)
+        words = self._find_words(inputs, num_words)
         answers = self._classifier(scoring, **prompt).classify(examples, words, list(support))
         scores = [[answer.scores.get(name, 0.0) for name in support] for answer in answers]
-        return {"scores": torch.tensor(scores)}
+        return {"scores": scores, "labels": [list(support)] * len(scores)}
 
-    def postprocess(
-        self, model_outputs: dict[str, torch.Tensor], class_names: list[str], top_k: int | None = None
-    ) -> list[dict[str, Any]]:
-        scores = model_outputs["scores"][0].tolist()
-        ranked = sorted(zip(class_names, scores, strict=True), key=lambda pair: -pair[1])
+    def finish(self, row: dict[str, Any], top_k: int | None = None) -> list[dict[str, Any]]:
+        """The labels of one picture, best first."""
+        ranked = sorted(zip(row["labels"], row["scores"], strict=True), key=lambda pair: -pair[1])
         return [{"label": label, "score": score} for label, score in ranked[:top_k]]
+
+    def _views(self, images: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        """`global_pixel_values` [B, 3, S, S] of B pictures."""
+        opened = [open_picture(image) for image in images]
+        return dict(self.image_processor(opened, return_tensors="pt", do_local_view=False))
 
     def _find_words(self, views: dict[str, torch.Tensor], num_words: int | None) -> list[list[str]]:
         """The words of B pictures, given their views."""
@@ -134,8 +120,7 @@ class VisualFewShotClassificationPipeline(Pipeline):
         if key not in self._classifiers:
             self._classifiers.clear()  # one cache is enough: options seldom change from call to call
             self._classifiers[key] = InContextClassifier(
-                self.language_model.model,
-                self.language_model.tokenizer,
+                self.completion_model,
                 prompt=ClassificationPrompt(style=prompt_style, **prompt),
                 scoring=scoring,
             )
@@ -161,7 +146,7 @@ def load_few_shot_pipeline(
 
     Args:
         model: V2L model: "offline", a folder or a Hub id.
-        language_model: "offline", a folder or a Hub id; the V2L model's own by default.
+        language_model: "offline", a folder, a Hub id or the address of a served one; the V2L model's own by default.
         dtype: Of the language model, see `load_language_model`.
         device: Where both are put; the first accelerator by default.
 
@@ -170,7 +155,7 @@ def load_few_shot_pipeline(
     """
     finder = WordFinder.load(model, device=device)
     reference = language_model or finder.model.config.language_model or OFFLINE
-    loaded = load_language_model(reference, dtype=dtype, device=device)
+    loaded = load_completion_model(reference, dtype=dtype, device=device)
     return VisualFewShotClassificationPipeline(
         model=finder.model,
         image_processor=finder.image_processor,
@@ -190,14 +175,9 @@ def check_support(support: Mapping[str, Picture | Sequence[Picture]]) -> dict[st
         raise UserError(f"support must map class names to pictures, got {type(support).__name__}.")
     checked = {}
     for name, pictures in support.items():
-        checked[str(name)] = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        given = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        # what can be compared with the last call's stays as it is
+        checked[str(name)] = [one if isinstance(one, (str, Path, Image.Image)) else open_picture(one) for one in given]
         if not checked[str(name)]:
             raise UserError(f"The class {name!r} has no picture: every class needs at least one example.")
     return checked
-
-
-def read_picture(picture: Picture) -> Image.Image:
-    """A picture as it is, or read from its path or URL."""
-    if isinstance(picture, str) and picture.startswith(("http://", "https://", "data:")):
-        return load_image(picture)
-    return open_image(picture) if isinstance(picture, (str, Path)) else picture
