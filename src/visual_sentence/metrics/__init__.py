@@ -11,6 +11,8 @@ from .image_quality import ImageQuality, RunningMean
 from .overlap import SegmentationOverlap
 
 METRICS = (
+    "bleu",
+    "cider",
     "clip_r",
     "clip_score",
     "codebook_usage",
@@ -21,7 +23,9 @@ METRICS = (
     "lpips",
     "perceptual_distance",
     "psnr",
+    "rouge",
     "ssim",
+    "vqa_accuracy",
 )
 
 
