@@ -5,6 +5,8 @@
     python scripts/benchmark.py codebook-embedding --encoder offline --json
     python scripts/benchmark.py quantizer --json
     python scripts/benchmark.py v2l-forward --json
+    python scripts/benchmark.py restoration-deblurring --json
+    python scripts/benchmark.py restoration-inpainting --json
 
 Prints one object: {name, setting, ours_s, reference_s, ratio, same_result}; a ratio above 1 means ours is faster.
 """
@@ -12,12 +14,13 @@ Prints one object: {name, setting, ours_s, reference_s, ratio, same_result}; a r
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import torch
 import typer
 
-from benchmarks import codebook_embedding, codebook_expansion, few_shot, quantizer, v2l_forward
+from benchmarks import codebook_embedding, codebook_expansion, few_shot, quantizer, restoration, v2l_forward
 from benchmarks.common import Measurement
 from visual_sentence import UserError, load_language_model
 from visual_sentence.codebook import vocabulary_entries
@@ -55,6 +58,13 @@ def run_v2l_forward(llm: str, encoder: str, dtype: str) -> Measurement:
     return v2l_forward.run()
 
 
+def run_restoration(llm: str, encoder: str, dtype: str, *, task: str, mode: str = "leak-free") -> Measurement:
+    """Restoration of maps of 16 x 16 tokens: batches behind a shared prefix against one `generate` call per step."""
+    loaded = load_language_model(llm, dtype=dtype)
+    images = 8 if mode == "leak-free" else 2  # in mode "paper" an image takes nearly as long as the plain way
+    return restoration.run(loaded, task, mode=mode, images=images, setting={"language_model": llm})
+
+
 def require_float32(dtype: str) -> None:
     """Refuses another dtype where the comparison is of float32 only."""
     if dtype != "float32":
@@ -66,6 +76,10 @@ BENCHMARKS: dict[str, Callable[[str, str, str], Measurement]] = {
     "codebook-embedding": run_codebook_embedding,
     "few-shot": run_few_shot,
     "quantizer": run_quantizer,
+    "restoration-deblurring": partial(run_restoration, task="deblurring"),
+    "restoration-deblurring-paper": partial(run_restoration, task="deblurring", mode="paper"),
+    "restoration-inpainting": partial(run_restoration, task="inpainting"),
+    "restoration-inpainting-paper": partial(run_restoration, task="inpainting", mode="paper"),
     "v2l-forward": run_v2l_forward,
 }
 

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from . import classify, codebook, convert, demo, describe, evaluate, offline, reconstruct
+from . import (
+    answer,
+    caption,
+    classify,
+    codebook,
+    convert,
+    demo,
+    describe,
+    evaluate,
+    offline,
+    reconstruct,
+    restore,
+    restore_masked,
+)
 
 # click's own, or that of the copy of click that newer versions of typer bring along
 ClickException = sys.modules[typer.BadParameter.__module__].ClickException
@@ -21,7 +34,11 @@ app = typer.Typer(
 )
 app.command("describe")(describe.describe)
 app.command("classify")(classify.classify)
+app.command("caption")(caption.caption)
+app.command("answer")(answer.answer)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("restore")(restore.restore)
+app.command("restore-masked")(restore_masked.restore_masked)
 app.command("convert")(convert.convert)
 app.command("demo")(demo.demo)
 app.add_typer(codebook.app, name="codebook")

@@ -11,7 +11,11 @@ BEST_SCORING = "domain-calibrated"
 Model = Annotated[str, typer.Option(help="V2L model: 'offline', a folder or a Hub id.")]
 LanguageModelOption = Annotated[
     str | None,
-    typer.Option("--llm", help="Language model: 'offline', a folder or a Hub id; by default the model's own."),
+    typer.Option(
+        "--llm",
+        help="Language model: 'offline', a folder, a Hub id or a server (http://host:port/v1, tgi+http://host:port); "
+        "by default the model's own.",
+    ),
 ]
 Words = Annotated[int | None, typer.Option("--words", min=1, help="Words per image (the paper's 5 or 21).")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Name and leave out unreadable pictures.")]
@@ -36,3 +40,55 @@ Codec = Annotated[
 CodecDtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures per forward pass.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.")]
+CaptionExamples = Annotated[
+    str,
+    typer.Option(
+        "--examples",
+        help="Captioned pictures: a folder with metadata.jsonl, Parquet files, a saved data set or a Hub id.",
+        show_default=False,
+    ),
+]
+AnswerExamples = Annotated[
+    str,
+    typer.Option(
+        "--examples",
+        help="Answered questions about pictures: a folder with metadata.jsonl, Parquet files, a saved data set or a "
+        "Hub id.",
+        show_default=False,
+    ),
+]
+NumExamples = Annotated[int, typer.Option("--num-examples", min=1, help="Examples before each picture.")]
+Choose = Annotated[str, typer.Option(help="Examples: random (drawn once) or nearest (of each picture).")]
+ManyWords = Annotated[int, typer.Option("--words", min=1, help="Words per image (the paper's 21).")]
+SentencePrompt = Annotated[str, typer.Option("--prompt", help="plain or paper.")]
+MaxNewTokens = Annotated[
+    int | None,
+    typer.Option("--max-new-tokens", min=1, help="The most tokens of a text; by default 40, of an answer 12."),
+]
+Split = Annotated[str, typer.Option(help="Split of a data set that has several.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Column of the pictures; the first one by default.")]
+CaptionColumn = Annotated[str | None, typer.Option(help="Column of the captions: caption, captions or text.")]
+QuestionColumn = Annotated[str | None, typer.Option(help="Column of the questions: question.")]
+AnswerColumn = Annotated[str | None, typer.Option(help="Column of the answers: answer or answers.")]
+ShuffleWords = Annotated[bool, typer.Option("--shuffle-words", help="Control: write from another picture's words.")]
+LocalModel = Annotated[
+    str, typer.Option("--model", help="V2L model with a local half: a folder or a Hub id.", show_default=False)
+]
+Adapter = Annotated[
+    str | None,
+    typer.Option(help="Adapter of scripts/finetune_lm_lora.py; not with a language model that it was merged into."),
+]
+GlobalModel = Annotated[
+    str | None,
+    typer.Option(help="V2L model that finds the global words: 'offline', a folder or a Hub id; by default --model."),
+]
+MaskRatio = Annotated[float, typer.Option(help="Share of a picture's tokens that is masked at random.")]
+Pictures = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Pictures: Parquet files, a folder, a saved data set or a Hub id, perhaps with [start:stop:step].",
+        show_default=False,
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import evaluate, options
 
 
 def reconstruct(
@@ -45,3 +45,31 @@ def summary(row: dict) -> str:
     near = "equal" if row["psnr"] is None else f"PSNR {row['psnr']:.2f} dB"
     tokens = f"{height} x {width} tokens, {row['distinct_tokens']} different"
     return f"{row['image']}: {tokens}, {near}: {row['reconstruction']}"
+
+
+@evaluate.app.command("reconstruction")
+def evaluate_reconstruction(
+    data: options.Pictures,
+    model: options.Codec,
+    split: options.Split = "train",
+    column: options.ImageColumn = None,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = 16,
+    perceptual: Annotated[str, typer.Option(help="auto, lpips, offline-tower or none.")] = "auto",
+    frechet: Annotated[str, typer.Option(help="auto, inception, offline-tower or none.")] = "auto",
+    as_json: options.Json = False,
+    device: options.Device = None,
+    dtype: options.CodecDtype = "float32",
+) -> None:
+    """How near reconstructions come to their pictures, and how much of the codebook they use."""
+    from visual_sentence.image_io import open_image_source
+    from visual_sentence.reconstruction import evaluate_reconstruction as measure
+    from visual_sentence.reconstruction import load_image_codec
+
+    source = open_image_source(data, split, column)
+    codec = load_image_codec(model, device, dtype)
+    result = measure(codec, source, limit=limit, batch_size=batch_size, perceptual=perceptual, frechet=frechet)
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    typer.echo(evaluate.measures(result))

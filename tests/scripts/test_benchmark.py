@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from visual_sentence import V2LConfig
+from visual_sentence import LanguageModel, V2LConfig
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -51,6 +51,17 @@ def test_the_image_models_agree_with_their_layers_written_out(benchmark, monkeyp
     for name, run in small.items():
         monkeypatch.setattr(getattr(benchmark, name), "run", run)
         check(benchmark, name.replace("_", "-"), capsys)
+
+
+@pytest.mark.parametrize("task", ["deblurring", "inpainting"])
+def test_both_ways_of_restoring_agree(task, benchmark, monkeypatch, capsys, llama, bpe_tokenizer):
+    run = benchmark.restoration.run
+    small = lambda *args, **kwargs: run(*args, **{**kwargs, "images": 2, "side": 4})  # noqa: E731
+    monkeypatch.setattr(benchmark.restoration, "run", small)
+    tiny = LanguageModel(llama, bpe_tokenizer, "tiny")
+    monkeypatch.setattr(benchmark, "load_language_model", lambda llm, dtype: tiny)
+    for mode in ("", "-paper"):
+        check(benchmark, f"restoration-{task}{mode}", capsys)
 
 
 def check(benchmark, name, capsys) -> None:

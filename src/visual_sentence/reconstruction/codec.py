@@ -4,8 +4,10 @@ What is compared and shown is always what a file can hold: the model's view of a
 in 8 bits.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from PIL import Image
@@ -120,6 +122,20 @@ class ImageCodec:
         """Whether the decoder looks at words for the whole picture."""
         return self.is_v2l and self.model.config.cross_attention is not None
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256, in hexadecimal, of the weights that decide which tokens a picture is written as.
+
+        Taken of their values in bfloat16, so that a model has one fingerprint whatever its dtype.
+        """
+        model, digest = self.model, hashlib.sha256()
+        parts = {"encoder": model.encoder, "quant_conv": model.quant_conv, "quantizer": model.codec_quantizer}
+        for part, module in parts.items():
+            for name, tensor in sorted(module.state_dict().items()):
+                digest.update(f"{part}.{name} {tuple(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().to(torch.bfloat16).contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def encode(self, pictures: Sequence[Image.Image]) -> ImageTokens:
         """Writes B pictures as tokens.
 
@@ -128,21 +144,27 @@ class ImageCodec:
         """
         return self._encode(self._views(pictures))
 
-    def decode(self, tokens: ImageTokens) -> list[Image.Image]:
+    def decode(self, tokens: ImageTokens, known: torch.Tensor | None = None) -> list[Image.Image]:
         """Draws the pictures that tokens stand for.
 
         Args:
             tokens: Of B pictures.
+            known: [B, h, w] bool; codes of the others are zero. For V2L models; all are known by default.
 
         Returns:
             B pictures; values are clipped and rounded to 8 bits.
         """
         image_tokens = tokens.image_tokens.to(self.model.device)
-        if self.uses_global_tokens:
-            pixels = self.model.decode(image_tokens, tokens.global_tokens.to(self.model.device))
-        else:
-            pixels = self.model.decode(image_tokens)
-        return self.image_processor.postprocess(pixels)
+        if not self.is_v2l:
+            return self.image_processor.postprocess(self.model.decode(image_tokens))
+        global_tokens = tokens.global_tokens.to(self.model.device) if self.uses_global_tokens else None
+        known = None if known is None else known.to(self.model.device)
+        return self.image_processor.postprocess(self.model.decode(image_tokens, global_tokens, known))
+
+    def views(self, pictures: Sequence[Image.Image]) -> list[Image.Image]:
+        """What the model sees of pictures: resized and cropped to R x R pixels."""
+        views = self.image_processor(list(pictures), return_tensors="pt", do_global_view=False)
+        return self.image_processor.postprocess(views["pixel_values"])
 
     def reconstruct(self, pictures: Sequence[Image.Image]) -> list[Reconstruction]:
         """Writes pictures as tokens and draws them again.

@@ -14,6 +14,8 @@ VEIL = 0.56
 SMALLEST_CELL, LARGEST_CELL, WIDEST_MAP = 66, 112, 1280
 # Of the words beneath.
 LINE_TEXT, LINE_HEIGHT = 22, 34
+# Of pictures in a row: the least height of one, and the line above it.
+SMALLEST_SHOWN, STRIP_TITLE, STRIP_TEXT = 192, 26, 14
 LARGEST_TEXT, SMALLEST_LINE, SMALLEST_TEXT, MOST_LINES = 19, 12, 9, 3
 # Looked for, in this order, when the letters of the font that comes with Pillow (Latin, no accents) do not suffice.
 INSTALLED_FONTS = (
@@ -42,6 +44,24 @@ def side_by_side(original: Image.Image, reconstruction: Image.Image) -> Image.Im
     canvas = Image.new("RGB", (original.width + gap + reconstruction.width, original.height), PAPER)
     canvas.paste(original, (0, 0))
     canvas.paste(reconstruction, (original.width + gap, 0))
+    return canvas
+
+
+def strip(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures of one size in a row, each with a title above it; small ones are enlarged, pixel by pixel.
+
+    Args:
+        pictures: Titles and pictures, from left to right.
+    """
+    width, height = pictures[0][1].size
+    factor = max(1, SMALLEST_SHOWN // height)
+    width, height, gap = width * factor, height * factor, max(2, height * factor // 32)
+    canvas = Image.new("RGB", (len(pictures) * (width + gap) + gap, height + STRIP_TITLE + gap), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for place, (title, picture) in enumerate(pictures):
+        left = gap + place * (width + gap)
+        draw.text((left, STRIP_TITLE / 2), title, INK, _font(title, STRIP_TEXT), anchor="lm")
+        canvas.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (left, STRIP_TITLE))
     return canvas
 
 

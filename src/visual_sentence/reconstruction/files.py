@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..metrics.image_quality import psnr
 from .codec import ImageCodec, Reconstruction, reconstruct_pictures
 from .drawing import draw_words, side_by_side
 from .evaluation import as_batch
+
+ENDINGS = ("reconstruction.png", "tokens.json", "words.png")
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,13 @@ class ResultFiles:
     tokens: Path
     words: Path
 
-    @classmethod
-    def named(cls, folder: Path, name: str) -> "ResultFiles":
-        """The three files of a picture that is called `name`."""
-        return cls(*(folder / f"{name}.{kind}" for kind in ("reconstruction.png", "tokens.json", "words.png")))
-
-    def __iter__(self) -> Iterator[Path]:
-        return iter((self.picture, self.tokens, self.words))
-
 
 def plan_files(paths: Sequence[Path], folder: str | Path) -> list[ResultFiles]:
+    """Names the results of reconstructing pictures, as `name_results` does."""
+    return [ResultFiles(*files) for files in name_results(paths, folder, ENDINGS)]
+
+
+def name_results(paths: Sequence[Path], folder: str | Path, endings: Sequence[str]) -> list[tuple[Path, ...]]:
     """Makes the folder and gives each picture's results a name of their own, so that no input is ever overwritten.
 
     A picture's results bear its name without the suffix; a second picture of that name gets "-2" behind it, and so
@@ -50,6 +50,7 @@ def plan_files(paths: Sequence[Path], folder: str | Path) -> list[ResultFiles]:
     Args:
         paths: Picture files.
         folder: Where the results are to be written.
+        endings: What stands behind the name and a dot, one for each file of a picture.
 
     Raises:
         UserError: If the folder cannot be made.
@@ -59,6 +60,10 @@ def plan_files(paths: Sequence[Path], folder: str | Path) -> list[ResultFiles]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
+
+    def named(name: str) -> tuple[Path, ...]:
+        return tuple(folder / f"{name}.{ending}" for ending in endings)
+
     inputs = {place for path in paths for place in (_place(path), _folded(path.resolve()))}
     stems = [path.stem for path in paths]
     reserved = {stem.casefold() for stem in stems}
@@ -69,11 +74,10 @@ def plan_files(paths: Sequence[Path], folder: str | Path) -> list[ResultFiles]:
         name = next(
             name
             for name in chain([stem], others)
-            if name.casefold() not in taken
-            and not any(_place(file) in inputs for file in ResultFiles.named(folder, name))
+            if name.casefold() not in taken and not any(_place(file) in inputs for file in named(name))
         )
         taken.add(name.casefold())
-        planned.append(ResultFiles.named(folder, name))
+        planned.append(named(name))
     return planned
 
 
@@ -89,6 +93,20 @@ def _folded(path: Path) -> str:
 def unwritable(path: Path, error: OSError) -> UserError:
     """The message for a place that cannot be written."""
     return UserError(f"{path} cannot be written ({error.strerror or error}): choose another folder with --output.")
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[Path]:
+    """A place beside a file to write to; the file appears whole when the block ends, or not at all.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    try:
+        with replacing(file) as aside:
+            yield aside
+    except OSError as error:
+        raise unwritable(file.parent, error) from error
 
 
 def reconstruct_files(
@@ -111,16 +129,13 @@ def reconstruct_files(
     """
     found = reconstruct_pictures(codec, map(open_image, paths), batch_size, total=len(paths))
     for path, result, places in zip(paths, found, files, strict=True):
-        try:
-            with replacing(places.picture) as aside:
-                side_by_side(result.original, result.reconstruction).save(aside)
-            with replacing(places.tokens) as aside:
-                aside.write_text(tokens_json(result, str(path), codec.name), encoding="utf-8")
-            if result.words is not None:
-                with replacing(places.words) as aside:
-                    draw_words(result.original, result.words, result.global_words, path.name).save(aside)
-        except OSError as error:
-            raise unwritable(places.picture.parent, error) from error
+        with writing(places.picture) as aside:
+            side_by_side(result.original, result.reconstruction).save(aside)
+        with writing(places.tokens) as aside:
+            aside.write_text(tokens_json(result, str(path), codec.name), encoding="utf-8")
+        if result.words is not None:
+            with writing(places.words) as aside:
+                draw_words(result.original, result.words, result.global_words, path.name).save(aside)
         yield {
             "image": str(path),
             "reconstruction": str(places.picture),
