@@ -26,11 +26,14 @@ $(READY):
 demo: $(READY)
 	$(BIN)/visual-sentence demo --output demo
 
+# One thread for each of the processes that share the machine; a file's tests stay together, as their fixtures do.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -301,13 +301,20 @@ class V2LModel(ImageCodecModel):
         )
 
     @torch.no_grad()
-    def decode(self, local_tokens: torch.Tensor, global_tokens: torch.Tensor | None = None) -> torch.Tensor:
+    def decode(
+        self,
+        local_tokens: torch.Tensor,
+        global_tokens: torch.Tensor | None = None,
+        known: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Images of tokens (paper, section 3.2, decoder).
 
         Args:
             local_tokens: [B, h, w] int64 in [0, K), or [B, h * w] for the config's grid.
             global_tokens: [B, k] int64 in [0, num_words), any k. A decoder whose cross-attention is residual does
                 without where None; a decoder without cross-attention leaves them alone.
+            known: Bool, of the shape of `local_tokens`: where it is False the code is replaced by zeros, whatever
+                token stands there (paper, figure 8, input). All are known by default.
 
         Returns:
             [B, 3, H, W] in about [-1, 1], not clipped.
@@ -318,7 +325,12 @@ class V2LModel(ImageCodecModel):
         """
         self._require_local_half()
         tokens = as_token_maps(local_tokens, self.config.grid_size)
-        return self.decode_codes(self.local_quantizer.lookup(tokens), self._context(global_tokens))
+        codes = self.local_quantizer.lookup(tokens)
+        if known is not None:
+            if known.shape != local_tokens.shape:
+                raise ValueError(f"known must be {tuple(local_tokens.shape)} as the tokens, got {tuple(known.shape)}.")
+            codes = codes * known.reshape(tokens.shape)[:, None].to(codes)
+        return self.decode_codes(codes, self._context(global_tokens))
 
     def forward(
         self,

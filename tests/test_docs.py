@@ -11,7 +11,8 @@ import typer
 from visual_sentence_cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = r"visual-sentence ((?:describe|classify|demo|codebook|convert|evaluate|offline|reconstruct)\b[^#&]*)"
+COMMANDS = "answer|caption|classify|codebook|convert|demo|describe|evaluate|offline|reconstruct|restore-masked|restore"
+COMMAND = rf"visual-sentence ((?:{COMMANDS})\b(?!-)[^#&]*)"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

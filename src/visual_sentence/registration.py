@@ -14,7 +14,7 @@ from .modeling import (
     VQGANImageProcessor,
     VQGANModel,
 )
-from .pipelines import FEW_SHOT_TASK, VisualFewShotClassificationPipeline
+from .pipelines import PIPELINES
 
 # config, model, image processor
 MODELS = (
@@ -39,6 +39,7 @@ def register() -> None:
         processor_class.register_for_auto_class("AutoImageProcessor")
     AutoProcessor.register(V2LConfig, V2LProcessor, exist_ok=True)
     V2LProcessor.register_for_auto_class("AutoProcessor")
-    PIPELINE_REGISTRY.register_pipeline(
-        FEW_SHOT_TASK, pipeline_class=VisualFewShotClassificationPipeline, pt_model=AutoModel, type="multimodal"
-    )
+    for pipeline_class in PIPELINES:
+        PIPELINE_REGISTRY.register_pipeline(
+            pipeline_class.task_name, pipeline_class=pipeline_class, pt_model=AutoModel, type="multimodal"
+        )

@@ -64,11 +64,17 @@ def training_parser(description: str) -> OptionParser:
         "--preset", choices=tuple(PRESETS), default=None, help="Named settings; all other options go before them."
     )
     for entry in fields(TrainingConfig):
-        _add_option(training, entry)
+        add_option(training, entry)
     return parser
 
 
-def _add_option(group: Any, entry: Field) -> None:
+def add_option(group: Any, entry: Field) -> None:
+    """Adds the option of a field of the settings, absent from the result where it is not given.
+
+    Args:
+        group: A parser or a group of its options.
+        entry: The field, made with `says`.
+    """
     kind, sentence = entry.type, entry.metadata[HELP].replace("%", "%%")
     default = entry.default_factory() if entry.default is MISSING else entry.default
     if default not in (None, "", []):
@@ -115,7 +121,7 @@ def train_from_command_line(
         The status to exit with: 0 where the model was written, also if a signal or the time ended the run; 2 for a
         mistake of the user's, which was told in one line; 130 where nothing could be saved.
     """
-    _quiet_libraries()
+    quiet_libraries()
     try:
         options, config = parse_options(parser, sys.argv[1:] if arguments is None else arguments)
         source = open_pictures(config.data, config.split, config.column, config.streaming)
@@ -129,19 +135,20 @@ def train_from_command_line(
     except KeyboardInterrupt:  # before the first step, or a second one
         sys.stderr.write("stopped\n")
         return INTERRUPTED
-    if _is_first_process():
+    if is_first_process():
         sys.stdout.write(report.summary(config.folder) + "\n")
     return 0
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this is the process that speaks, of those that were launched together."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Leaves standard error to the run's own lines."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
-    logger.setLevel(logging.INFO if _is_first_process() else logging.ERROR)
+    logger.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     datasets.logging.set_verbosity_error()
@@ -149,4 +156,12 @@ def _quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-__all__ = ["parse_options", "train_from_command_line", "training_parser"]
+__all__ = [
+    "OptionParser",
+    "add_option",
+    "is_first_process",
+    "parse_options",
+    "quiet_libraries",
+    "train_from_command_line",
+    "training_parser",
+]
