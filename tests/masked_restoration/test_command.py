@@ -50,7 +50,7 @@ def test_pictures_are_written_side_by_side(options, picture_folder, tmp_path):
     ]
     assert {row["masked_tokens"] for row in found["images"]} == {4} and found["images"][0]["tokens"] == 16
     with Image.open(found["images"][0]["restored"]) as drawn:
-        assert drawn.width > 3 * 192 and drawn.height > 192
+        assert drawn.width > 3 * 128 and drawn.height > 128
 
 
 def test_the_evaluation_prints_every_way(options, picture_folder):

@@ -6,8 +6,8 @@ from PIL import Image
 
 from visual_sentence import UserError
 from visual_sentence.image_io import ImageSource, open_image
+from visual_sentence.reconstruction.drawing import draw_row
 from visual_sentence.restoration import RestorationSetting, view_of
-from visual_sentence.restoration.drawing import draw_row
 from visual_sentence.restoration.files import plan_restorations, restore_files
 
 
@@ -58,8 +58,8 @@ def test_names_never_meet_an_input(noise_files, tmp_path):
     assert [places.row.name for places in files] == ["0.shift.png", "0-2.shift.png"]
     taken = twin / "0.shift.png"
     taken.write_bytes(noise_files[0].read_bytes())
-    with pytest.raises(UserError, match="is one of the pictures and would be overwritten: choose another --output"):
-        plan_restorations([twin / "0.png", taken], twin, "shift")
+    files = plan_restorations([twin / "0.png", taken], twin, "shift")
+    assert [places.row.name for places in files] == ["0-2.shift.png", "0.shift.shift.png"]
 
 
 def test_a_folder_that_cannot_be_written_is_named(restorer, noise_files, tmp_path, monkeypatch):

@@ -133,6 +133,28 @@ def matching_answers(question: Question, generated: Sequence[int]) -> list[int]:
     return matching
 
 
+def greedy_config(max_new_tokens: int, end_ids: Sequence[int], pad_id: int) -> GenerationConfig:
+    """Settings of `generate` for the likeliest token every time; a checkpoint's own penalties and sampling stay out.
+
+    Args:
+        max_new_tokens: The most tokens that are written.
+        end_ids: Tokens that end a text; with none of them exactly `max_new_tokens` are written.
+        pad_id: What stands behind an end.
+    """
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=list(end_ids) or None,
+        pad_token_id=pad_id,
+    )
+
+
 class GreedyDecoder:
     """Generates the most likely continuation of each question, token by token.
 
@@ -156,19 +178,8 @@ class GreedyDecoder:
         self.constraint, self.stop = constraint, stop
         self.end_ids = _end_ids(model, tokenizer)
         pad_id = tokenizer.pad_token_id
-        # Explicit values keep a checkpoint's own sampling settings and penalties out.
-        self.config = GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=50,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            eos_token_id=self.end_ids or None,
-            pad_token_id=pad_id if pad_id is not None else (self.end_ids or [0])[0],
-        )
+        fallback = (self.end_ids or [0])[0]
+        self.config = greedy_config(max_new_tokens, self.end_ids, fallback if pad_id is None else pad_id)
 
     def plain(self, questions: Sequence[Question]) -> list[list[int]]:
         """Answers one question after the other, each with its whole prompt.

@@ -9,9 +9,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
-
 from ..errors import UserError
 from ..image_io import ImageSource, open_image_source
 from ..language import DTYPES, LanguageModel, load_language_model
@@ -25,6 +22,7 @@ from ..training.command import (
     is_first_process,
     quiet_libraries,
 )
+from ..training.preparation import make_accelerator
 from .adapters import AdapterRecord
 from .sequences import ImageSequences, SequenceWriter, load_finder
 from .tuning import ADAPTER_FOLDER, MERGED_FOLDER, LoraTuner, TuningConfig
@@ -97,7 +95,6 @@ def tune_from_command_line(description: str, arguments: Sequence[str] | None = N
 def _tune(options: argparse.Namespace, config: TuningConfig) -> dict[str, Any]:
     accelerator = make_accelerator(config)
     source = _open(options)
-    # pictures are written on the first accelerator's side as everything else
     codec = load_image_codec(options.model, str(accelerator.device))
     reference = options.llm or codec.model.config.language_model or OFFLINE
     language_model = load_language_model(reference, options.dtype, str(accelerator.device))
@@ -109,26 +106,6 @@ def _tune(options: argparse.Namespace, config: TuningConfig) -> dict[str, Any]:
     record = make_record(writer, language_model, sequences, global_model)
     del codec, finder, writer  # their memory is needed
     return LoraTuner(config, language_model, sequences, record, accelerator, source.name).train()
-
-
-def make_accelerator(config: TuningConfig) -> Accelerator:
-    """Joins the processes that were launched together.
-
-    Raises:
-        UserError: If the machine cannot compute in that precision.
-    """
-    try:
-        accelerator = Accelerator(
-            mixed_precision=config.mixed_precision,
-            log_with=None if config.tracker == "none" else config.tracker,
-            project_dir=config.folder,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
-    except (ValueError, ImportError) as error:
-        raise UserError(f"--mixed-precision {config.mixed_precision} does not work on this machine: {error}") from error
-    if config.mixed_precision == "fp16" and accelerator.scaler is None:
-        raise UserError(f"--mixed-precision fp16 needs a GPU, this runs on {accelerator.device}: give bf16 or no.")
-    return accelerator
 
 
 def write_once(writer: SequenceWriter, source: ImageSource, folder: Path, global_model: str | None) -> ImageSequences:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..image_io import open_image
-from ..reconstruction.drawing import strip
+from ..reconstruction.drawing import draw_row
 from ..reconstruction.files import name_results, writing
 
 ENDING = "masked-restored.png"
@@ -41,7 +41,7 @@ def restore_files(
     )
     for path, (file,), found in zip(paths, files, restore(inputs, **parameters), strict=True):
         with writing(file) as aside:
-            strip([(title, found[part]) for title, part in PARTS]).save(aside)
+            draw_row([(caption, found[part]) for caption, part in PARTS]).save(aside)
         yield {
             "image": str(path),
             "restored": str(file),

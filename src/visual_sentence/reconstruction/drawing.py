@@ -14,8 +14,8 @@ VEIL = 0.56
 SMALLEST_CELL, LARGEST_CELL, WIDEST_MAP = 66, 112, 1280
 # Of the words beneath.
 LINE_TEXT, LINE_HEIGHT = 22, 34
-# Of pictures in a row: the least height of one, and the line above it.
-SMALLEST_SHOWN, STRIP_TITLE, STRIP_TEXT = 192, 26, 14
+# Of pictures in a row: the least width of one, the paper between them, and the captions.
+SMALLEST_SHOWN, ROW_GAP, CAPTION, CAPTION_TEXT = 128, 8, 20, 12
 LARGEST_TEXT, SMALLEST_LINE, SMALLEST_TEXT, MOST_LINES = 19, 12, 9, 3
 # Looked for, in this order, when the letters of the font that comes with Pillow (Latin, no accents) do not suffice.
 INSTALLED_FONTS = (
@@ -47,21 +47,21 @@ def side_by_side(original: Image.Image, reconstruction: Image.Image) -> Image.Im
     return canvas
 
 
-def strip(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Pictures of one size in a row, each with a title above it; small ones are enlarged, pixel by pixel.
+def draw_row(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Draws pictures in a row, each with its caption beneath; small ones are enlarged pixel by pixel.
 
     Args:
-        pictures: Titles and pictures, from left to right.
+        panels: Captions and pictures, all of one size.
     """
-    width, height = pictures[0][1].size
-    factor = max(1, SMALLEST_SHOWN // height)
-    width, height, gap = width * factor, height * factor, max(2, height * factor // 32)
-    canvas = Image.new("RGB", (len(pictures) * (width + gap) + gap, height + STRIP_TITLE + gap), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for place, (title, picture) in enumerate(pictures):
-        left = gap + place * (width + gap)
-        draw.text((left, STRIP_TITLE / 2), title, INK, _font(title, STRIP_TEXT), anchor="lm")
-        canvas.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (left, STRIP_TITLE))
+    width, height = panels[0][1].size
+    scale = max(1, -(-SMALLEST_SHOWN // width))
+    width, height = width * scale, height * scale
+    canvas = Image.new("RGB", (len(panels) * (width + ROW_GAP) + ROW_GAP, ROW_GAP + height + CAPTION), PAPER)
+    draw, font = ImageDraw.Draw(canvas), _font("".join(caption for caption, _ in panels), CAPTION_TEXT)
+    for index, (caption, picture) in enumerate(panels):
+        left = ROW_GAP + index * (width + ROW_GAP)
+        canvas.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (left, ROW_GAP))
+        draw.text((left, ROW_GAP + height + CAPTION / 2), caption, fill=INK, font=font, anchor="lm")
     return canvas
 
 

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ..errors import UserError
 from ..image_io import ImageSource, open_image
 from ..progress import progress_bar
-from ..reconstruction import plan_files
-from ..reconstruction.files import unwritable
+from ..reconstruction.drawing import draw_row
+from ..reconstruction.files import name_results, writing
 from ..words import batched
 from .degradation import View, view_of
-from .drawing import draw_row
 from .pictures import PictureRestorer, RestorationSetting, fingerprint
 
 # Pictures of a data set that examples are drawn from.
@@ -40,20 +37,12 @@ def plan_restorations(paths: Sequence[Path], folder: str | Path, task: str) -> l
     Args:
         paths: Picture files.
         folder: Where the results are to be written.
-        task: Part of the names: NAME.TASK.png and NAME.TASK.restored.png, with a number behind a name that comes twice.
+        task: Part of the names, NAME.TASK.png and NAME.TASK.restored.png; NAME as in `name_results`.
 
     Raises:
-        UserError: If the folder cannot be made, or a result would lie where an input lies.
+        UserError: If the folder cannot be made.
     """
-    stems = [files.picture.name.removesuffix(".reconstruction.png") for files in plan_files(paths, folder)]
-    names = [(f"{stem}.{task}.png", f"{stem}.{task}.restored.png") for stem in stems]
-    planned = [RestorationFiles(*(Path(folder) / name for name in pair)) for pair in names]
-    inputs = {path.resolve() for path in paths}
-    for files in planned:
-        for place in (files.row, files.restored):
-            if place.resolve() in inputs:
-                raise UserError(f"{place} is one of the pictures and would be overwritten: choose another --output.")
-    return planned
+    return [RestorationFiles(*files) for files in name_results(paths, folder, (f"{task}.png", f"{task}.restored.png"))]
 
 
 def example_views(source: ImageSource, side: int, excluded: set[str], count: int = EXAMPLE_POOL) -> list[View]:
@@ -121,8 +110,10 @@ def restore_files(
                 panels = [("degraded", found.degraded[index]), ("restored", found.restored[index])]
                 if found.originals is not None:
                     panels.insert(0, ("original", found.originals[index]))
-                _save(draw_row(panels), places.row)
-                _save(found.restored[index], places.restored)
+                with writing(places.row) as aside:
+                    draw_row(panels).save(aside)
+                with writing(places.restored) as aside:
+                    found.restored[index].save(aside)
                 yield {
                     "image": str(path),
                     "side_by_side": str(places.row),
@@ -131,14 +122,3 @@ def restore_files(
                     "changed_tokens": changed[index],
                 }
             bar.advance(len(batch))
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    aside = path.with_name(f".{path.name}")
-    try:
-        picture.save(aside, "PNG")
-        aside.replace(path)
-    except OSError as error:
-        raise unwritable(path.parent, error) from error
-    finally:
-        aside.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import LogitsProcessorList
 
+from ..completion.decoding import greedy_config
 from ..completion.prefix_cache import SharedPrefix, can_share_cache, last_logits
 from ..completion.questions import batches
 from ..errors import UserError
@@ -180,24 +181,11 @@ class InContextRestorer:
     @torch.inference_mode()
     def _generate(self, input_ids: torch.Tensor, count: int) -> list[list[int]]:
         """`count` greedy local tokens behind each of B whole prompts of one length, [B, T]."""
-        # Explicit values keep a checkpoint's own sampling settings and penalties out.
-        config = GenerationConfig(
-            max_new_tokens=count,
-            do_sample=False,
-            num_beams=1,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=50,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            eos_token_id=None,
-            pad_token_id=self._pad_id,
-        )
         input_ids = input_ids.to(self.model.device)
         sequences = self.model.generate(
             input_ids=input_ids,
             attention_mask=torch.ones_like(input_ids),
-            generation_config=config,
+            generation_config=greedy_config(count, (), self._pad_id),
             logits_processor=LogitsProcessorList([self._only_local]),
         )
         return sequences[:, input_ids.shape[1] :].tolist()

@@ -1,7 +1,8 @@
 """What a run is put together from before its first step: processes, optimizers, schedules, and what it continues."""
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -25,7 +26,23 @@ NOT_COMPARED = ("_name_or_path", "transformers_version", "auto_map", "dtype", "a
 AVERAGE_WARMUP_POWER = 3 / 4
 
 
-def make_accelerator(config: TrainingConfig) -> Accelerator:
+class AcceleratorSettings(Protocol):
+    """What any run's settings say of the machine.
+
+    Args:
+        mixed_precision: Number format inside of forward passes.
+        tracker: Where curves are sent to, or "none".
+    """
+
+    mixed_precision: str
+    tracker: str
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+
+
+def make_accelerator(config: AcceleratorSettings) -> Accelerator:
     """Joins the processes that were launched together.
 
     Raises:
