@@ -27,7 +27,8 @@ demo: $(READY)
 	$(BIN)/visual-sentence demo --output demo
 
 # One thread for each of the processes that share the machine; a file's tests stay together, as their fixtures do.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+         --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST)

@@ -1,6 +1,7 @@
 """The local codebook: a row for every token id, equal to what encoder and language model say by themselves."""
 
 import shutil
+from copy import deepcopy
 
 import pytest
 import torch
@@ -128,7 +129,7 @@ def test_input_embeddings_without_the_padding_rows(tokenizer, language_model, tm
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tokenizer, language_model, tmp_path):
-    model = LlamaForCausalLM(language_model.config)
+    model = LlamaForCausalLM(deepcopy(language_model.config))  # resizing changes it
     model.resize_token_embeddings(len(tokenizer) - 3)
     with pytest.raises(UserError, match=f"for {len(tokenizer) - 3} tokens, but its tokenizer has {len(tokenizer)}"):
         codebook_of_language_model(LanguageModel(model, tokenizer, "tiny"), folder=tmp_path)
