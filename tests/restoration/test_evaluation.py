@@ -42,8 +42,10 @@ def test_numbers_are_those_of_the_pictures(task, mode, restorer, source, noise):
     maps["restored"] = found.restored_tokens
     for name in COMPARED:
         originals, images = batch(found.originals), batch(pictures[name])
-        assert result[name]["psnr"] == pytest.approx(float(psnr(images, originals).mean()))
-        assert result[name]["ssim"] == pytest.approx(float(ssim(images, originals).mean()))
+        assert result[name]["psnr"] == pytest.approx(
+            float(psnr(images, originals).mean()), abs=1e-3
+        )  # a step of 8 bits
+        assert result[name]["ssim"] == pytest.approx(float(ssim(images, originals).mean()), abs=1e-4)
         expected = (maps[name] == clean)[:, hole].double().mean() if name in maps else None
         assert result[name]["token_accuracy"] == (None if expected is None else pytest.approx(float(expected)))
     assert result["clean_tokens"]["token_accuracy"] == 1
