@@ -67,8 +67,8 @@ def restore(
     setting = RestorationSetting(task, mode, variant, n, m, num_examples, seed, moved)
     check_examples(setting, examples or (), degraded)
     source = open_image_source(examples) if examples else None
-    files = plan_restorations(checked.paths, output, task)
     restorer = load_picture_restorer(model, llm, device, dtype)
+    files = plan_restorations(checked.paths, output, task)
     rows = []
     for row in restore_files(restorer, checked.paths, files, setting, source, degraded, batch_size):
         rows.append(row)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from visual_sentence.errors import UserError
 from visual_sentence.masked_restoration.command import tune_from_command_line
 from visual_sentence_cli.main import app
 
@@ -67,3 +68,18 @@ def test_a_mask_of_another_size_is_one_line(options, picture_folder, tmp_path):
     arguments = [*sorted(picture_folder.iterdir())[:1], "-o", tmp_path / "out", "--mask", tmp_path / "mask.png"]
     result = CliRunner().invoke(app, list(map(str, ["restore-masked", *arguments, *options])))
     assert "mask is 5 x 5 pixels" in str(result.exception) and not list((tmp_path / "out").iterdir())
+
+
+def test_a_missing_or_damaged_adapter_is_one_line_and_nothing_is_written(options, picture_folder, tmp_path):
+    picture, out, adapter = next(picture_folder.iterdir()), tmp_path / "out", tmp_path / "tuned/adapter"
+
+    def refused(*arguments: object) -> str:
+        result = CliRunner().invoke(app, list(map(str, ["restore-masked", picture, "-o", out, *arguments])))
+        assert isinstance(result.exception, UserError) and not out.exists()
+        return str(result.exception)
+
+    models = options[: options.index("--adapter")]
+    assert "was not tuned on pictures" in refused(*models)
+    assert "no-such/adapter" in refused(*models, "--adapter", "no-such/adapter")
+    (adapter / "image_sequences.json").write_text("{}")
+    assert "image_sequences.json is damaged" in refused(*options)

@@ -104,7 +104,7 @@ def test_an_adapter_of_another_model_is_refused(make_codec, llm_folder, adapter,
     parts = {"model": codec.model, "image_processor": codec.image_processor, "language_model": str(llm_folder)}
     with pytest.raises(UserError, match="was tuned on the tokens of v2l"):
         MaskedImageRestorationPipeline(**parts, adapter=adapter, device="cpu")(shown[0])
-    with pytest.raises(UserError, match="is no adapter"):
+    with pytest.raises(UserError, match="is a language model that was not tuned on pictures"):
         MaskedImageRestorationPipeline(**parts, device="cpu")(shown[0])
 
 

@@ -19,7 +19,7 @@ from transformers.utils import cached_file
 from ..errors import UserError
 from ..language import LanguageModel
 from ..reconstruction import ImageCodec
-from ..references import LOADING_ERRORS
+from ..references import LOADING_ERRORS, unreachable
 from .sequences import SequenceFormat
 
 RECORD_FILE = "image_sequences.json"
@@ -136,7 +136,7 @@ def load_tuned(language_model: LanguageModel, adapter: str | None = None) -> Tun
         UserError: If there is no such adapter, it was made by something else, or for another language model.
     """
     place = adapter or language_model.reference
-    record = _read_record(place, "an adapter" if adapter else "a language model with a merged adapter")
+    record = _read_record(place, is_adapter=adapter is not None)
     config = language_model.model.config.get_text_config(decoder=True)
     found = (config.vocab_size, config.hidden_size)
     if found != (record.vocab_size, record.hidden_size):
@@ -169,18 +169,26 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
-def _read_record(place: str, what: str) -> AdapterRecord:
-    """The record beside an adapter."""
+def _read_record(place: str, is_adapter: bool) -> AdapterRecord:
+    """The record beside an adapter, or in the folder of a language model that one was merged into."""
     try:
         path = cached_file(place, RECORD_FILE, _raise_exceptions_for_missing_entries=False)
-        if path is None:
-            has_adapter = cached_file(place, CONFIG_NAME, _raise_exceptions_for_missing_entries=False) is not None
-            found = "a PEFT adapter of something else" if has_adapter else "no adapter"
-            raise UserError(
-                f"{place} is {found} (no {RECORD_FILE}): give {what} that scripts/finetune_lm_lora.py wrote."
-            )
+        has_adapter = path is None and cached_file(place, CONFIG_NAME, _raise_exceptions_for_missing_entries=False)
+    except LOADING_ERRORS as error:
+        if not is_adapter:
+            path, has_adapter = None, False  # an "offline" or other model, whose name is no folder
+        else:
+            raise unreachable(place, error) from error
+    if path is None:
+        found = "a PEFT adapter of something else" if has_adapter else "no adapter"
+        found = found if is_adapter else "a language model that was not tuned on pictures"
+        raise UserError(
+            f"{place} is {found} (no {RECORD_FILE}), so it fills no masked tokens: give an adapter that "
+            "scripts/finetune_lm_lora.py wrote."
+        )
+    try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
         return AdapterRecord(**{**fields, "grid": tuple(fields["grid"])})
-    except (*LOADING_ERRORS, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         said = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"{place} cannot be read as {what} ({said}): check the path.") from error
+        raise UserError(f"{path} is damaged ({said}): fetch the adapter again.") from error

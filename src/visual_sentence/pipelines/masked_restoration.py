@@ -166,7 +166,7 @@ def load_masked_pipeline(
     """
     codec = load_image_codec(model, device)
     reference = language_model or codec.model.config.language_model or OFFLINE
-    return MaskedImageRestorationPipeline(
+    pipeline = MaskedImageRestorationPipeline(
         model=codec.model,
         image_processor=codec.image_processor,
         language_model=load_language_model(reference, dtype=dtype, device=device),
@@ -174,3 +174,5 @@ def load_masked_pipeline(
         global_model=global_model,
         device=codec.model.device,
     )
+    _ = pipeline.writer  # loads the rest, so that what does not belong together is found before any work is done
+    return pipeline
