@@ -18,8 +18,9 @@ from visual_sentence.masked_restoration import (
     load_tuned,
     random_known,
 )
+from visual_sentence.masked_restoration.config import TuningConfig
 from visual_sentence.masked_restoration.sequences import ImageSequences
-from visual_sentence.masked_restoration.tuning import LoraTuner, TuningConfig, add_lora, local_loss
+from visual_sentence.masked_restoration.tuning import LoraTuner, add_lora, local_loss
 
 SETTINGS = {"batch_size": 2, "max_steps": 4, "checkpoint_every": 2, "log_every": 1, "tracker": "none", "rank": 2}
 

@@ -24,8 +24,9 @@ from ..training.command import (
 )
 from ..training.preparation import make_accelerator
 from .adapters import AdapterRecord
+from .config import TuningConfig
 from .sequences import ImageSequences, SequenceWriter, load_finder
-from .tuning import ADAPTER_FOLDER, MERGED_FOLDER, LoraTuner, TuningConfig
+from .tuning import ADAPTER_FOLDER, MERGED_FOLDER, LoraTuner
 
 WORDS = 21  # paper, section 4.2
 
