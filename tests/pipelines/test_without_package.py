@@ -15,9 +15,9 @@ from visual_sentence.modeling import V2LImageProcessor
 from visual_sentence.pipelines import VisualFewShotClassificationPipeline
 from visual_sentence.pipelines.reconstruction import ImageReconstructionPipeline
 
-from .conftest import TOWERS
-from .modeling.conftest import make_local_v2l, make_vqgan  # noqa: F401  (fixtures)
-from .modeling.test_hub_round_trip import endpoint  # noqa: F401  (fixture)
+from ..conftest import TOWERS
+from ..modeling.conftest import make_local_v2l, make_vqgan  # noqa: F401  (fixtures)
+from ..modeling.test_hub_round_trip import endpoint  # noqa: F401  (fixture)
 
 WITHOUT_PACKAGE = """
 import importlib.abc, json, sys
@@ -142,7 +142,7 @@ def test_a_pipeline_comes_from_the_hub(endpoint, make_v2l, llm_folder, tmp_path)
 @pytest.mark.slow
 @pytest.mark.offline_stack
 def test_the_example_of_the_docs_runs_as_pasted(offline_models, tmp_path):
-    page = (Path(__file__).resolve().parents[1] / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "pipelines.md").read_text(encoding="utf-8")
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "add_pipelines" in block]
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
     done = subprocess.run(

@@ -9,7 +9,7 @@ from visual_sentence import UserError
 from visual_sentence.pipelines import RECONSTRUCTION_TASK, ImageReconstructionPipeline
 from visual_sentence.reconstruction import ImageCodec
 
-from .reconstruction.conftest import WORDS, make_v2l_codec, noise, save_codec, vqgan  # noqa: F401  (fixtures)
+from ..reconstruction.conftest import WORDS, make_v2l_codec, noise, save_codec, vqgan  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(params=["vqgan", "v2l", "v2l with global words"])

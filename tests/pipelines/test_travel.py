@@ -18,8 +18,8 @@ from visual_sentence.modeling import V2LImageProcessor
 from visual_sentence.pipelines import FEW_SHOT_TASK, VisualFewShotClassificationPipeline
 from visual_sentence.pipelines.reconstruction import ImageReconstructionPipeline
 
-from .modeling.conftest import make_local_v2l, make_vqgan  # noqa: F401  (fixtures)
-from .modeling.test_hub_round_trip import endpoint  # noqa: F401  (fixture)
+from ..modeling.conftest import make_local_v2l, make_vqgan  # noqa: F401  (fixtures)
+from ..modeling.test_hub_round_trip import endpoint  # noqa: F401  (fixture)
 
 MODELING = Path(visual_sentence.modeling.__file__).parent
 TASKS = [

@@ -11,7 +11,7 @@ from visual_sentence.modeling import VQGANImageProcessor
 from visual_sentence.pipelines import base
 from visual_sentence.pipelines.reconstruction import ImageReconstructionPipeline
 
-from .modeling.conftest import make_vqgan  # noqa: F401  (fixture)
+from ..modeling.conftest import make_vqgan  # noqa: F401  (fixture)
 
 
 @pytest.fixture

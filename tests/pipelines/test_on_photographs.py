@@ -25,7 +25,7 @@ from visual_sentence.pipelines.inputs import open_picture
 from visual_sentence.reconstruction import ImageCodec
 from visual_sentence.words import WordFinder
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PROMPTS, SAMPLE = DATA / "visual-prompts", DATA / "imagenet-sample-1000" / "imagenet-sample-1000.parquet"
 pytestmark = [pytest.mark.slow, pytest.mark.offline_stack]
 
