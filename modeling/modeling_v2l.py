@@ -174,7 +174,7 @@ class V2LModel(ImageCodecModel):
     def freeze(self) -> None:
         """Makes the image tower untrainable (paper, section 3.2: only encoder, decoder and projector are trained)."""
         if self.image_tower is not None:
-            self.image_tower.requires_grad_(False).eval()
+            self.image_tower.requires_grad_(False).eval()  # the tower is frozen (paper, section 3.2)
 
     def train(self, mode: bool = True) -> "V2LModel":
         super().train(mode)

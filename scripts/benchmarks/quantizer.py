@@ -37,7 +37,7 @@ def run(
         Seconds of both. The result is the same where every checked token is the naive computation's.
     """
     generator = torch.Generator().manual_seed(0)
-    quantizer = VectorQuantizer(codebook_size, width, trainable=False, projector=True).eval()
+    quantizer = VectorQuantizer(codebook_size, width, trainable=False, projector=True).eval()  # searched, not trained
     quantizer.reset_parameters()
     quantizer.codebook.copy_(F.normalize(torch.randn(codebook_size, width, generator=generator), dim=1))
     latents = F.normalize(torch.randn(images, width, side, side, generator=generator), dim=1)

@@ -34,7 +34,7 @@ def run(
     """
     config = config or V2LConfig(encoder_type=None, local_codebook_size=32_000)
     torch.manual_seed(0)
-    model = V2LModel(config).eval()
+    model = V2LModel(config).eval()  # timed as users run it
     model.local_quantizer.codebook.copy_(F.normalize(model.local_quantizer.codebook, dim=1))
     pixel_values = torch.rand(images, 3, config.image_size, config.image_size) * 2 - 1
     state = model.state_dict()

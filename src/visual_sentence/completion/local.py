@@ -42,7 +42,8 @@ class LocalCompletions(CompletionModel):
             dtype=str(language_model.model.dtype).removeprefix("torch."),
         )
         self.language_model, self.batch_size, self.use_cache = language_model, batch_size, use_cache
-        self._prefix = SharedPrefix(self.model.eval()) if use_cache and can_share_cache(self.model) else None
+        self.model.eval()  # the same answer every time, without dropout
+        self._prefix = SharedPrefix(self.model) if use_cache and can_share_cache(self.model) else None
 
     @property
     def model(self) -> PreTrainedModel:

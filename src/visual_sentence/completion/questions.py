@@ -74,7 +74,7 @@ def text_behind(tokenizer: PreTrainedTokenizerBase, before: Sequence[int], ids: 
 
 def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
     """How many tokens all `sequences` begin with together."""
-    columns = zip(*sequences, strict=False)
+    columns = zip(*sequences, strict=False)  # of any lengths: what is common ends with the shortest
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 

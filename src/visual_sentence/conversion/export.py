@@ -49,7 +49,7 @@ def export_checkpoint(reference: str, target: str, output: str | Path) -> dict[s
             "would find other tokens, so nothing was written."
         )
     try:
-        model = AutoModel.from_pretrained(folder).eval()
+        model = AutoModel.from_pretrained(folder).eval()  # compared with what is written, not trained
     except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
     vq_model = as_vq_model(model)
@@ -88,7 +88,7 @@ def as_vq_model(model: VQGANModel) -> VQModel:
     state = {name: tensor for name, tensor in state.items() if not name.startswith("quantizer.")}
     state["quantize.embedding.weight"] = entries[0, :, 0].T.contiguous()
     vq_model.load_state_dict(state)
-    return vq_model.eval()
+    return vq_model.eval()  # as `from_pretrained` gives models
 
 
 __all__ = ["TARGETS", "as_vq_model", "export_checkpoint"]

@@ -89,7 +89,7 @@ def read_v2l(reference: str, options: Options) -> Plan:
     return Plan(
         weights=weights,
         tensors=tensors,
-        model=V2LModel(config).eval(),
+        model=V2LModel(config).eval(),  # filled and saved, not trained
         processor=V2LProcessor(processor),
         rules=(*V2L, *CLIP) if from_checkpoint else V2L,
         left_out=LEFT_OUT if from_checkpoint else {**LEFT_OUT, TOWER: f"image tower: {reason}"},

@@ -60,7 +60,7 @@ def vqgan_plan(
     return Plan(
         weights=weights,
         tensors=tensors,
-        model=VQGANModel(config).eval(),
+        model=VQGANModel(config).eval(),  # filled and saved, not trained
         processor=VQGANImageProcessor(local_size=config.image_size),
         rules=rules,
         left_out=left_out or {},
