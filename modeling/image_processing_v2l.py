@@ -16,6 +16,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, PILImage
 # What a caller may give: pictures of PIL, arrays (H, W), (H, W, C) or tensors (H, W), (C, H, W).
 Picture = Image.Image | np.ndarray | torch.Tensor
 
+FITS = ("crop", "stretch")
 WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
@@ -71,12 +72,14 @@ def _array_to_pil(array: np.ndarray | torch.Tensor) -> Image.Image:
 class V2LImageProcessor(BaseImageProcessor):
     """Two views of a picture.
 
-    The local view is resized so that its shorter side is `local_size`, cropped to the centre square, and scaled to
-    [-1, 1]. The global view is resized to `global_resize` (shorter side, or a square where `global_crop` is
-    false), cropped to `global_size`, scaled to [0, 1] and normalised by `global_mean` and `global_std`.
+    The local view is resized so that its shorter side is `local_size`, cropped to the centre square (or, where
+    `local_fit` says so, squashed to a square), and scaled to [-1, 1]. The global view is resized to `global_resize`
+    (shorter side, or a square where `global_crop` is false), cropped to `global_size`, scaled to [0, 1] and normalised
+    by `global_mean` and `global_std`.
 
     Args:
         local_size: Side of the local view (V2L Tokenizer, section 4.1: 128 pixels).
+        local_fit: "crop", or "stretch": the whole picture, its aspect not kept (LVM).
         do_local_view: Whether to make the local view.
         do_global_view: Whether to make the global view.
         global_size: Side of the global view (CLIP ViT-L/14: 224 pixels).
@@ -85,6 +88,9 @@ class V2LImageProcessor(BaseImageProcessor):
         global_resample: PIL's filter number (3 = bicubic, 2 = bilinear).
         global_mean: Mean of R, G, B in [0, 1].
         global_std: Standard deviation of R, G, B in [0, 1].
+
+    Raises:
+        ValueError: If `local_fit` is neither.
     """
 
     model_input_names = ["pixel_values", "global_pixel_values"]
@@ -100,10 +106,14 @@ class V2LImageProcessor(BaseImageProcessor):
         global_resample: int = PILImageResampling.BICUBIC,
         global_mean: Sequence[float] = OPENAI_CLIP_MEAN,
         global_std: Sequence[float] = OPENAI_CLIP_STD,
+        local_fit: str = "crop",
         **kwargs,
     ):
+        if local_fit not in FITS:
+            raise ValueError(f"local_fit must be one of {', '.join(FITS)}, got {local_fit!r}.")
         super().__init__(**kwargs)
         self.local_size = local_size
+        self.local_fit = local_fit
         self.do_local_view = do_local_view
         self.do_global_view = do_global_view
         self.global_size = global_size
@@ -158,7 +168,11 @@ class V2LImageProcessor(BaseImageProcessor):
         return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
     def _local_view(self, picture: Image.Image) -> np.ndarray:
-        square = ImageOps.fit(picture, (self.local_size, self.local_size), PILImageResampling.BICUBIC)
+        size = (self.local_size, self.local_size)
+        if self.local_fit == "stretch":
+            square = picture.resize(size, PILImageResampling.BICUBIC)
+        else:
+            square = ImageOps.fit(picture, size, PILImageResampling.BICUBIC)
         return np.asarray(square, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1
 
     def _global_view(self, picture: Image.Image) -> np.ndarray:

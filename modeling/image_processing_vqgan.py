@@ -4,10 +4,12 @@ from .image_processing_v2l import V2LImageProcessor
 
 
 class VQGANImageProcessor(V2LImageProcessor):
-    """Resizes the shorter side, crops the centre square and scales to [-1, 1]; `postprocess` goes back.
+    """Makes a square of a picture and scales it to [-1, 1]; `postprocess` goes back.
 
     Args:
         local_size: Side of the square in pixels.
+        do_global_view: As for `V2LImageProcessor`.
+        **kwargs: For `V2LImageProcessor`; `local_fit` "crop" cuts the centre square out, "stretch" squashes.
     """
 
     model_input_names = ["pixel_values"]

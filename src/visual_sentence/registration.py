@@ -1,15 +1,20 @@
 """Teaches transformers the package's model types and pipeline tasks."""
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .modeling import (
     ConseConfig,
     ConseModel,
+    SimLVMConfig,
+    SimLVMForVisualSentence,
+    SimLVMProcessor,
     V2LConfig,
     V2LImageProcessor,
     V2LModel,
     V2LProcessor,
+    VisualGRUConfig,
+    VisualGRUForCausalLM,
     VQGANConfig,
     VQGANImageProcessor,
     VQGANModel,
@@ -21,6 +26,7 @@ MODELS = (
     (ConseConfig, ConseModel, V2LImageProcessor),
     (V2LConfig, V2LModel, V2LImageProcessor),
     (VQGANConfig, VQGANModel, VQGANImageProcessor),
+    (SimLVMConfig, SimLVMForVisualSentence, VQGANImageProcessor),
 )
 
 
@@ -37,8 +43,13 @@ def register() -> None:
         config_class.register_for_auto_class()
         model_class.register_for_auto_class("AutoModel")
         processor_class.register_for_auto_class("AutoImageProcessor")
-    AutoProcessor.register(V2LConfig, V2LProcessor, exist_ok=True)
-    V2LProcessor.register_for_auto_class("AutoProcessor")
+    for config_class, processor_class in ((V2LConfig, V2LProcessor), (SimLVMConfig, SimLVMProcessor)):
+        AutoProcessor.register(config_class, processor_class, exist_ok=True)
+        processor_class.register_for_auto_class("AutoProcessor")
+    AutoConfig.register(VisualGRUConfig.model_type, VisualGRUConfig, exist_ok=True)
+    AutoModelForCausalLM.register(VisualGRUConfig, VisualGRUForCausalLM, exist_ok=True)
+    VisualGRUConfig.register_for_auto_class()
+    VisualGRUForCausalLM.register_for_auto_class("AutoModelForCausalLM")
     for pipeline_class in PIPELINES:
         PIPELINE_REGISTRY.register_pipeline(
             pipeline_class.task_name, pipeline_class=pipeline_class, pt_model=AutoModel, type="multimodal"

@@ -3,9 +3,52 @@
 import pytest
 import torch
 
-from visual_sentence.modeling import LocalVocabulary, V2LConfig, V2LModel, VQGANConfig, VQGANModel
+from visual_sentence.modeling import (
+    LocalVocabulary,
+    SimLVMConfig,
+    SimLVMForVisualSentence,
+    SimLVMProcessor,
+    V2LConfig,
+    V2LModel,
+    VQGANConfig,
+    VQGANImageProcessor,
+    VQGANModel,
+)
 
+T, K = 16, 32  # tokens of an image of a tiny SimLVM, entries of its codebook
+# 40 ids, of which image tokens take 32; wide weights, so that what the models say differs from place to place
+IN_COMMON = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 160,
+    "initializer_range": 0.4,
+}
+BACKBONES = {
+    "llama": {"model_type": "llama", "intermediate_size": 48, "num_hidden_layers": 2, **IN_COMMON},
+    "visual_gru": {"model_type": "visual_gru", "num_gru_layers": 2, "num_attention_layers": 2, **IN_COMMON},
+}
+# every backbone with every embedding; with and without places in the grid, special ids and an offset
+SIMLVMS = {
+    "llama-table": {},
+    "llama-codebook": {
+        "embedding": "codebook",
+        "grid_positions": True,
+        "special_token_ids": {"pad": 32, "begin": 33},
+    },
+    "llama-offset": {"image_token_offset": 8, "special_token_ids": {"pad": 0, "begin": 1, "end": 2}},
+    "visual_gru-table": {"grid_positions": True, "special_token_ids": {"pad": 39, "begin": 38}},
+    "visual_gru-codebook": {"embedding": "codebook", "image_token_offset": 3, "special_token_ids": {"pad": 0}},
+}
 CODEC = {"block_out_channels": [8, 16], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 4}
+
+
+def sentence(model: SimLVMForVisualSentence, images: int, rows: int = 1, seed: int = 0) -> torch.Tensor:
+    """Ids [rows, begin + images * T] of random images."""
+    tokens = torch.randint(0, K, (rows, images * T), generator=torch.Generator().manual_seed(seed))
+    ids = tokens + model.config.image_token_offset
+    begin = model.config.special_token_ids.get("begin")
+    return ids if begin is None else torch.cat([torch.full((rows, 1), begin), ids], 1)
 
 
 @pytest.fixture
@@ -39,3 +82,59 @@ def make_local_v2l(vocabulary):
         return model
 
     return make
+
+
+@pytest.fixture
+def make_simlvm():
+    """Builds a tiny SimLVM: 16 px to 4 x 4 tokens of 32 codes, sentences of 8 images."""
+
+    def make(backbone: str = "llama", text: dict | None = None, **options) -> SimLVMForVisualSentence:
+        torch.manual_seed(0)
+        codec = {**CODEC, "block_out_channels": [8, 16, 16]}
+        vqgan = {"image_size": 16, "codebook_size": 32, "codebook_dim": 8, **codec}
+        language_model = {**BACKBONES[backbone], **(text or {})}
+        config = SimLVMConfig(vq_config=vqgan, text_config=language_model, **{"max_images": 8, **options})
+        model = SimLVMForVisualSentence(config).eval()
+        with torch.no_grad():  # so that pictures have many tokens, places their vectors, and states differ
+            pixels, last = torch.rand(16, 3, 16, 16) * 2 - 1, model.vqgan.quant_conv
+            latents = model.vqgan.encode_pixels(pixels)
+            last.bias.sub_(latents.mean((0, 2, 3))).div_(latents.std((0, 2, 3)))
+            last.weight.div_(latents.std((0, 2, 3))[:, None, None, None])
+            model.vqgan.fit_codebook(model.vqgan.encode_pixels(pixels), torch.Generator().manual_seed(0))
+            for layer in getattr(model.language_model.base_model, "gru_layers", ()):
+                for parameter in layer.gru.parameters():
+                    parameter.mul_(5)
+            if model.grid_embedding is not None:
+                model.grid_embedding.weight.normal_()
+        model.take_codes()
+        return model
+
+    return make
+
+
+@pytest.fixture
+def make_simlvm_processor():
+    """Builds the processor of a tiny SimLVM."""
+
+    def make(model: SimLVMForVisualSentence) -> SimLVMProcessor:
+        images = VQGANImageProcessor(local_size=model.config.vq_config.image_size, local_fit="stretch")
+        config, converter = model.config, model.converter
+        return SimLVMProcessor(images, config.tokens_per_image, config.max_images, converter.pad_id, converter.begin_id)
+
+    return make
+
+
+@pytest.fixture
+def make_variant(make_simlvm):
+    """Builds a tiny SimLVM by its name in `SIMLVMS`."""
+
+    def make(variant: str, **options) -> SimLVMForVisualSentence:
+        return make_simlvm(variant.partition("-")[0], **{**SIMLVMS[variant], **options})
+
+    return make
+
+
+@pytest.fixture(params=SIMLVMS)
+def simlvm(request, make_variant) -> SimLVMForVisualSentence:
+    """Every tiny SimLVM."""
+    return make_variant(request.param)

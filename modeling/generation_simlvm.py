@@ -1,0 +1,281 @@
+"""How sentences go on: from a language model's logits to whole images. Level 1."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+from transformers import Cache, LogitsProcessor, LogitsProcessorList
+from transformers.utils import ModelOutput
+
+from .image_token_converter import ImageTokenConverter
+
+
+@dataclass
+class SimLVMCompletion(ModelOutput):
+    """How B sentences go on.
+
+    Args:
+        image_tokens: [B, n, h, w] int64 in [0, K).
+        log_likelihood: [B] float32, in nats, of the generated places among image tokens, without temperature.
+        candidates: [B, c, n, h, w], all candidates, the likeliest first; None where there was one.
+    """
+
+    image_tokens: torch.LongTensor | None = None
+    log_likelihood: torch.FloatTensor | None = None
+    candidates: torch.LongTensor | None = None
+
+
+@dataclass
+class SentencePrefix:
+    """The beginning that several sentences share, read once.
+
+    Args:
+        input_ids: [1, P] int64.
+        cache: The language model's cache of them.
+    """
+
+    input_ids: torch.LongTensor
+    cache: Cache
+
+
+class ImageTokensOnly(LogitsProcessor):
+    """Leaves image tokens only, and of places that are known only the known token.
+
+    Args:
+        converter: Knows the image tokens' ids.
+        prompt_length: Tokens in front of the first generated one, as `generate` counts them.
+        known: [B, N] int64, ids of the N generated places, -1 where free; None where all are.
+    """
+
+    def __init__(self, converter: ImageTokenConverter, prompt_length: int, known: torch.Tensor | None = None):
+        self.first, self.last = converter.offset, converter.offset + converter.codebook_size
+        self.prompt_length, self.known = prompt_length, known
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores [B, V], minus infinity for what may not come."""
+        allowed = torch.full_like(scores, -torch.inf)
+        allowed[:, self.first : self.last] = scores[:, self.first : self.last]
+        if self.known is None:
+            return allowed
+        known = self.known[:, input_ids.shape[1] - self.prompt_length].to(scores.device)
+        forced = torch.full_like(scores, -torch.inf)
+        forced.scatter_(1, known.clamp(min=0)[:, None], 0.0)
+        return torch.where((known >= 0)[:, None], forced, allowed)
+
+
+class LikelihoodRecorder(LogitsProcessor):
+    """Adds up the natural log-likelihood of what is chosen, among image tokens, as the model gives it.
+
+    It stands in front of everything that changes the scores, so temperature and the like do not enter. Known places
+    do not count.
+
+    Args:
+        converter: Knows the image tokens' ids.
+        prompt_length: Tokens in front of the first generated one.
+        known: As for `ImageTokensOnly`.
+    """
+
+    def __init__(self, converter: ImageTokenConverter, prompt_length: int, known: torch.Tensor | None = None):
+        self.converter, self.prompt_length, self.known = converter, prompt_length, known
+        self.total: torch.Tensor | None = None
+        self._last: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Leaves the scores [B, V] as they are."""
+        self.count(input_ids)
+        first = self.converter.offset
+        self._last = scores[:, first : first + self.converter.codebook_size].float().log_softmax(-1)
+        return scores
+
+    def count(self, input_ids: torch.LongTensor) -> None:
+        """Takes the last id of each row [B, L] as chosen; called once more behind the last step."""
+        if self._last is None:
+            self.total = torch.zeros(input_ids.shape[0], device=input_ids.device)
+            return
+        chosen = self.converter.to_tokens(input_ids[:, -1:]).to(self._last.device)
+        gained = self._last.gather(1, chosen)[:, 0]
+        if self.known is not None:
+            place = input_ids.shape[1] - self.prompt_length - 1
+            gained = gained * (self.known[:, place] < 0).to(gained.device)
+        self.total = self.total.to(gained.device) + gained
+
+
+class SentenceGeneration:
+    """What a model of visual sentences does with `generate`.
+
+    It has `config`, `converter`, `fill` and `tokenize`; see `SimLVMForVisualSentence`.
+    """
+
+    @torch.no_grad()
+    def read(self, input_ids: torch.LongTensor, pixel_values: torch.Tensor | None = None) -> SentencePrefix:
+        """Reads a beginning that several sentences share.
+
+        Args:
+            input_ids: [1, P] int64; -1 where a token of `pixel_values` belongs.
+            pixel_values: [N, C, S, S].
+        """
+        ids = self.fill(input_ids.to(self.device), pixel_values)
+        return SentencePrefix(ids, self(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        input_ids: torch.LongTensor,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        num_images: int = 1,
+        known_tokens: torch.LongTensor | None = None,
+        known_pixel_values: torch.Tensor | None = None,
+        known_rows: torch.Tensor | None = None,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        num_candidates: int = 1,
+        seed: int | None = None,
+        share_prefix: bool = True,
+        prefix: SentencePrefix | None = None,
+    ) -> SimLVMCompletion:
+        """Goes on with sentences by whole images.
+
+        Args:
+            input_ids: [B, L] int64, padded on the left; -1 where a token of `pixel_values` belongs.
+            pixel_values: [N, C, S, S] in [-1, 1], the pictures of all rows in order.
+            attention_mask: [B, L], 0 for padding.
+            num_images: n, images to add.
+            known_tokens: [B, n * T] int64, image tokens that are given, -1 where free.
+            known_pixel_values: [B, C, S, S], pictures of which some rows of tokens are given, for the first of the
+                images; with `known_rows`.
+            known_rows: [B, h] bool, which.
+            do_sample: Whether tokens are drawn; else the likeliest is taken.
+            temperature: Divides the logits of a draw.
+            top_k: Draw from this many likeliest tokens only; 0 for all.
+            top_p: Draw from the likeliest tokens of this total probability only.
+            num_candidates: c, completions per sentence of which the likeliest is kept; more than one needs `do_sample`.
+            seed: Makes draws repeatable.
+            share_prefix: Whether what all rows begin with is read once; the tokens are the same.
+            prefix: Stands before every row, already read.
+
+        Raises:
+            ValueError: If the sentence grows too long, or arguments contradict each other.
+        """
+        ids = self.fill(input_ids.to(self.device), pixel_values)
+        mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
+        self._check_request(ids, prefix, num_images, num_candidates, do_sample)
+        if known_pixel_values is not None or known_rows is not None:
+            known_tokens = self._known_rows(known_pixel_values, known_rows, num_images)
+        known = self._known_ids(known_tokens, ids.shape[0], num_images * self.config.tokens_per_image)
+        if num_candidates > 1:
+            ids, mask = (part.repeat_interleave(num_candidates, 0) for part in (ids, mask))
+            known = None if known is None else known.repeat_interleave(num_candidates, 0)
+        ids, mask, cache = self._with_prefix(ids, mask, prefix, share_prefix)
+        drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p} if do_sample else {}
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            out, likelihood = self._go_on(ids, mask, cache, known, num_images, do_sample=do_sample, **drawing)
+        return self._as_completion(out, likelihood, num_images, num_candidates)
+
+    def _go_on(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        cache: Cache | None,
+        known: torch.Tensor | None,
+        num_images: int,
+        **drawing,
+    ) -> tuple[torch.LongTensor, torch.FloatTensor]:
+        """Ids [B, n * T] of what follows, and its log-likelihood [B]."""
+        added = num_images * self.config.tokens_per_image
+        recorder = LikelihoodRecorder(self.converter, ids.shape[1], known)
+        steps = LogitsProcessorList([recorder, ImageTokensOnly(self.converter, ids.shape[1], known)])
+        out = self.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            logits_processor=steps,
+            max_new_tokens=added,
+            pad_token_id=self.converter.pad_id,
+            eos_token_id=None,
+            use_cache=True,
+            **drawing,
+        )
+        recorder.count(out)
+        return out[:, -added:], recorder.total
+
+    def _check_request(
+        self, ids: torch.Tensor, prefix: SentencePrefix | None, num_images: int, num_candidates: int, do_sample: bool
+    ) -> None:
+        size = self.config.tokens_per_image
+        before = ids.shape[1] + (0 if prefix is None else prefix.input_ids.shape[1])
+        if num_images < 1 or num_candidates < 1:
+            raise ValueError(
+                f"num_images and num_candidates must be at least 1, got {num_images} and {num_candidates}."
+            )
+        if before // size + num_images > self.config.max_images:
+            raise ValueError(
+                f"The sentence would have {before // size + num_images} images, this model reads "
+                f"{self.config.max_images}: give fewer pairs or ask for fewer images."
+            )
+        if num_candidates > 1 and not do_sample:
+            raise ValueError(
+                "Without do_sample all candidates would be equal: pass do_sample=True, or num_candidates=1."
+            )
+
+    def _known_rows(
+        self, pixel_values: torch.Tensor | None, rows: torch.Tensor | None, num_images: int
+    ) -> torch.LongTensor:
+        if rows is None or pixel_values is None:
+            given, other = ("known_rows", "known_pixel_values")[:: 1 if pixel_values is None else -1]
+            raise ValueError(f"{given} says what is known only with {other}: pass both.")
+        height, width = self.config.vq_config.grid_size
+        tokens = self.tokenize(pixel_values).view(-1, height, width)
+        tokens = tokens.masked_fill(~rows.to(tokens.device).bool()[:, :, None], -1).flatten(1)
+        return F.pad(tokens, (0, (num_images - 1) * height * width), value=-1)
+
+    def _known_ids(self, tokens: torch.Tensor | None, rows: int, added: int) -> torch.Tensor | None:
+        if tokens is None:
+            return None
+        if tuple(tokens.shape) != (rows, added):
+            raise ValueError(f"known_tokens must have shape ({rows}, {added}), got {tuple(tokens.shape)}.")
+        tokens = tokens.to(self.device)
+        return torch.where(tokens < 0, tokens, self.converter.to_ids(tokens.clamp(min=0)))
+
+    def _with_prefix(
+        self, ids: torch.Tensor, mask: torch.Tensor, prefix: SentencePrefix | None, share: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, Cache | None]:
+        """What is still to be read, the mask of everything, and the cache of what is read."""
+        rows = ids.shape[0]
+        if prefix is None:
+            length = common_length(ids, mask) if share and rows > 1 else 0
+            if length == 0:
+                return ids, mask, None
+            prefix, ids = self.read(ids[:1, :length]), ids[:, length:]
+            cache = prefix.cache
+        else:
+            mask = torch.cat([mask.new_ones(rows, prefix.input_ids.shape[1]), mask], dim=1)
+            cache = copy.deepcopy(prefix.cache)
+        if rows > 1:
+            cache.batch_repeat_interleave(rows)
+        return ids, mask, cache
+
+    def _as_completion(
+        self, ids: torch.Tensor, likelihood: torch.Tensor, num_images: int, num_candidates: int
+    ) -> SimLVMCompletion:
+        tokens = self.converter.to_tokens(ids).view(-1, num_candidates, num_images, *self.config.vq_config.grid_size)
+        likelihood, order = likelihood.view(-1, num_candidates).sort(dim=1, descending=True, stable=True)
+        tokens = tokens[torch.arange(len(tokens), device=tokens.device)[:, None], order]
+        return SimLVMCompletion(tokens[:, 0], likelihood[:, 0], tokens if num_candidates > 1 else None)
+
+
+def common_length(ids: torch.Tensor, mask: torch.Tensor) -> int:
+    """Tokens with which all rows begin; one less where the rows are equal, as the last one has to be read anew."""
+    if not bool(mask.all()):
+        return 0
+    differ = (ids != ids[:1]).any(0)
+    length = int(differ.long().argmax()) if bool(differ.any()) else ids.shape[1]
+    return min(length, ids.shape[1] - 1)
+
+
+__all__ = ["ImageTokensOnly", "LikelihoodRecorder", "SentenceGeneration", "SentencePrefix", "SimLVMCompletion"]
