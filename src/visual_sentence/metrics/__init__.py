@@ -8,9 +8,11 @@ from importlib.resources import files
 from ..errors import UserError
 from .codes import CodebookCounts
 from .image_quality import ImageQuality, RunningMean
+from .instances import AggregatedJaccard
 from .overlap import SegmentationOverlap
 
 METRICS = (
+    "aji",
     "bleu",
     "cider",
     "clip_r",
@@ -43,4 +45,12 @@ def metric_path(name: str) -> str:
     return str(files(__package__) / name)
 
 
-__all__ = ["METRICS", "CodebookCounts", "ImageQuality", "RunningMean", "SegmentationOverlap", "metric_path"]
+__all__ = [
+    "METRICS",
+    "AggregatedJaccard",
+    "CodebookCounts",
+    "ImageQuality",
+    "RunningMean",
+    "SegmentationOverlap",
+    "metric_path",
+]
