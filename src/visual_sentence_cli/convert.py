@@ -10,10 +10,10 @@ import typer
 def convert(
     source: Annotated[
         str,
-        typer.Argument(help="The checkpoint, its folder, or a Hub id (muse, amused, --to).", show_default=False),
+        typer.Argument(help="The checkpoint, its folder, or a Hub id (not v2l, taming).", show_default=False),
     ],
     output: Annotated[Path, typer.Option(help="New folder of the result.", show_default=False)],
-    kind: Annotated[str | None, typer.Option("--from", help="v2l, taming, muse or amused.")] = None,
+    kind: Annotated[str | None, typer.Option("--from", help="v2l, taming, muse, amused, lvm or delvm.")] = None,
     target: Annotated[
         str | None, typer.Option("--to", help="amused: write a VQGAN of ours as a VQModel folder of diffusers.")
     ] = None,
@@ -35,13 +35,19 @@ def convert(
         str | None,
         typer.Option(help="v2l: language model whose words the tokens are: 'offline', a folder or a Hub id."),
     ] = None,
+    vqgan: Annotated[
+        str | None,
+        typer.Option(
+            help="lvm, delvm: the VQGAN of their tokens: a folder of ours, openMUSE's or diffusers', or a Hub id."
+        ),
+    ] = None,
 ) -> None:
-    """Bring a published image model over: V2L Tokenizer, taming-transformers or openMUSE VQGAN, aMUSEd VQModel."""
+    """Bring a published model over: V2L Tokenizer; VQGAN of taming, openMUSE or aMUSEd; LVM, DeLVM with their VQGAN."""
     from visual_sentence.conversion import Options, convert_checkpoint, export_checkpoint
 
-    options = Options(config, image_size, local_only, encoder, global_words, llm)
+    options = Options(config, image_size, local_only, encoder, global_words, llm, vqgan)
     if (kind is None) == (target is None):
-        raise typer.BadParameter("give either --from (v2l, taming, muse, amused) or --to (amused)")
+        raise typer.BadParameter("give either --from (v2l, taming, muse, amused, lvm, delvm) or --to (amused)")
     if target is not None:
         if options != Options():
             raise typer.BadParameter("the other options say how to read a source, and have no meaning with --to")

@@ -69,6 +69,8 @@ def test_back_to_diffusers(run, vq_folder, tmp_path):
     ("arguments", "parts"),
     [
         (["--from", "amused", "--llm", "offline"], ["--llm has no meaning"]),
+        (["--from", "amused", "--vqgan", "vq"], ["--vqgan has no meaning"]),
+        (["--from", "lvm"], ["give --vqgan"]),
         (["--from", "vqvae"], ["choose one of v2l, taming, muse, amused"]),
         (["--from", "v2l"], ["no file of weights"]),
         ([], ["either --from"]),

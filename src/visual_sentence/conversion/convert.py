@@ -12,7 +12,9 @@ from ..errors import UserError
 from ..progress import progress_bar
 from .amused import read_amused
 from .checkpoints import sha256
+from .delvm import read_delvm
 from .folders import check_output, new_folder
+from .lvm import read_lvm
 from .muse import read_muse
 from .plan import Options, Plan
 from .taming import read_taming
@@ -25,8 +27,14 @@ READERS: dict[str, Callable[[str, Options], Plan]] = {
     "taming": read_taming,
     "muse": read_muse,
     "amused": read_amused,
+    "lvm": read_lvm,
+    "delvm": read_delvm,
 }
-V2L_ONLY = ("local_only", "encoder", "global_words", "language_model")
+# which of the options say something about a kind of source
+OF_V2L = ("image_size", "local_only", "encoder", "global_words", "language_model")
+OF_VQGAN = ("config", "image_size")
+OF_LANGUAGE_MODEL = ("config", "vqgan")
+MEANINGFUL = {"v2l": OF_V2L, "lvm": OF_LANGUAGE_MODEL, "delvm": OF_LANGUAGE_MODEL}
 FLAGS = {"language_model": "--llm"}
 
 
@@ -38,14 +46,15 @@ def convert_checkpoint(source: str, kind: str, output: str | Path, options: Opti
     `conversion.json`. It appears when everything is done, and not at all if anything fails.
 
     Args:
-        source: A file or folder; for "muse" and "amused" also a Hub id.
-        kind: "v2l", "taming", "muse" or "amused".
+        source: A file or folder; for "muse", "amused", "lvm" and "delvm" also a Hub id.
+        kind: "v2l", "taming", "muse", "amused", "lvm" or "delvm".
         output: The new folder; must not exist, or be empty.
         options: What else the user says.
 
     Returns:
-        What `conversion.json` says: `source` (the file of weights), `from`, `sha256`, `source_config`, `config`,
-        `used` (our tensor to theirs), `left_out` (their tensor to the reason) and `notes`.
+        What `conversion.json` says: `source` (the file of weights), `from`, `sha256` (of several files by their
+        names), `source_config`, `config`, `used` (our tensor to theirs), `left_out` (their tensor to the reason) and
+        `notes`.
 
     Raises:
         UserError: If the source is not of that kind, a tensor is missing, ill-shaped or unexpected, an option is not
@@ -76,21 +85,27 @@ def _check_options(kind: str, options: Options) -> None:
     """
     if kind not in READERS:
         raise UserError(f"Unknown source {kind!r}: choose one of {', '.join(READERS)}.")
-    foreign = ("config",) if kind == "v2l" else V2L_ONLY
-    given = [field.name for field in fields(options) if field.name in foreign and getattr(options, field.name)]
+    own = MEANINGFUL.get(kind, OF_VQGAN)
+    given = [field.name for field in fields(options) if field.name not in own and getattr(options, field.name)]
     if given:
         flag = FLAGS.get(given[0], f"--{given[0].replace('_', '-')}")
         raise UserError(f"{flag} has no meaning for a checkpoint of {kind}: leave it out.")
+    if "vqgan" in own and options.vqgan is None:
+        raise UserError(
+            f"A checkpoint of {kind} is a language model alone, which can neither read nor draw a picture: give "
+            "--vqgan, the folder of its VQGAN."
+        )
 
 
 def _report(kind: str, plan: Plan, done: Transfer) -> dict[str, Any]:
     """What became of a source, as JSON values."""
+    digests = {file.name: sha256(file) for file in (plan.weights, *plan.parts)}
     return {
         "source": plan.weights.name,
         "from": kind,
-        "sha256": sha256(plan.weights),
+        "sha256": digests if plan.parts else digests[plan.weights.name],
         "source_config": dict(plan.settings),
-        "config": plan.model.config.to_diff_dict(),
+        "config": json.loads(plan.model.config.to_json_string()),
         "used": done.used,
         "left_out": done.left_out,
         "notes": list(plan.notes),

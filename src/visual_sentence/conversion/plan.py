@@ -25,6 +25,7 @@ class Options:
         encoder: Where to take V2L's image tower from.
         global_words: File of the words of V2L's global codebook.
         language_model: The language model whose vocabulary V2L's tokens are words of.
+        vqgan: The image tokenizer of LVM or DeLVM.
     """
 
     config: Path | None = None
@@ -33,6 +34,7 @@ class Options:
     encoder: str | None = None
     global_words: Path | None = None
     language_model: str | None = None
+    vqgan: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Plan:
     """A source that has been read, and where its tensors go.
 
     Args:
-        weights: The file that was read.
+        weights: The file that was read, or the index over several.
         tensors: Its tensors.
         model: Ours, new.
         processor: Makes what the model takes.
@@ -50,6 +52,7 @@ class Plan:
         finish: Called when the tensors are in place, for what does not come from them.
         settings: What the source's own configuration says.
         notes: What a user of the result should know.
+        parts: The files under the index, where there is one.
     """
 
     weights: Path
@@ -62,6 +65,7 @@ class Plan:
     finish: Callable[[PreTrainedModel], None] = lambda model: None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    parts: tuple[Path, ...] = ()
 
 
 def checked_config(config_class: type[PretrainedConfig], source: Path, **values: Any) -> PretrainedConfig:
