@@ -29,6 +29,8 @@ class SimLVMConfig(PretrainedConfig):
             frozen codebook through a linear projection; special ids have a table of their own).
         grid_positions: Whether a learned vector for a token's place within its image is added to its embedding. Beyond
             the papers, for small models.
+        aligned_tokens: Whether to a token's embedding that of the token is added which stands one image before the one
+            to come: of a target's, the query's at the same place. Beyond the papers, for small models.
         max_images: Images of the longest sentence, the answer counted in.
         train_vqgan: Whether the image tokenizer is trained with the language model (its own loss is added where images
             are given) or frozen.
@@ -48,6 +50,7 @@ class SimLVMConfig(PretrainedConfig):
         special_token_ids: Mapping[str, int] | None = None,
         embedding: str = "table",
         grid_positions: bool = False,
+        aligned_tokens: bool = False,
         max_images: int = 16,
         train_vqgan: bool = False,
         **kwargs,
@@ -67,6 +70,7 @@ class SimLVMConfig(PretrainedConfig):
         self.special_token_ids = dict(special_token_ids or {})
         self.embedding = embedding
         self.grid_positions = grid_positions
+        self.aligned_tokens = aligned_tokens
         self.max_images = max_images
         self.train_vqgan = train_vqgan
         self.make_converter()  # refuses ids that do not go together

@@ -196,7 +196,7 @@ class SentenceGeneration:
             past_key_values=cache,
             logits_processor=steps,
             max_new_tokens=added,
-            pad_token_id=self.converter.pad_id,
+            pad_token_id=self.converter.specials.get("pad"),
             eos_token_id=None,
             use_cache=True,
             **drawing,

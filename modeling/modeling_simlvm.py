@@ -9,7 +9,8 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .configuration_simlvm import SimLVMConfig
@@ -87,6 +88,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             self.language_model.set_input_embeddings(CodebookEmbedding(config))
         width = config.text_config.hidden_size
         self.grid_embedding = nn.Embedding(config.tokens_per_image, width) if config.grid_positions else None
+        self.aligned_embedding = nn.Embedding(config.codebook_size, width) if config.aligned_tokens else None
         self.converter = config.make_converter()
         self.post_init()
         self.freeze()
@@ -118,11 +120,6 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         if not self.config.train_vqgan:
             self.vqgan.eval()
         return self
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is getattr(self, "grid_embedding", None):
-            nn.init.zeros_(module.weight)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What an optimizer is to move."""
@@ -258,6 +255,13 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             begins = int(self.converter.begin_id is not None)
             places = (position_ids - begins) % self.config.tokens_per_image
             inputs_embeds = inputs_embeds + self.grid_embedding(places)
+        if self.aligned_embedding is not None:
+            if input_ids is None:
+                raise ValueError("With aligned_tokens embeddings depend on earlier ids: give input_ids.")
+            if use_cache and past_key_values is None:
+                past_key_values = DynamicCache(config=self.config.text_config)
+            history = self._remember(input_ids, past_key_values)
+            inputs_embeds = inputs_embeds + self._aligned(history, attention_mask, position_ids, past)
         decoder, head = self.language_model.base_model, self.get_output_embeddings()
         found = decoder(
             inputs_embeds=inputs_embeds,
@@ -279,6 +283,39 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             if self.config.train_vqgan and pixel_values is not None:
                 loss = loss + self.vqgan(pixel_values).loss
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=found.past_key_values)
+
+    def _remember(self, ids: torch.LongTensor, cache: Cache | None) -> torch.LongTensor:
+        """All ids [B, P + L] so far; they are kept in the cache, behind the language model's own layers."""
+        if cache is None:
+            return ids
+        place = self.config.text_config.num_hidden_layers
+        while len(cache.layers) <= place:
+            cache.layers.append(DynamicLayer())
+        kept = ids[:, None, :, None].float()  # exact below 2 ** 24
+        return cache.layers[place].update(kept, kept[..., :0])[0][:, 0, :, 0].long()
+
+    def _aligned(
+        self, history: torch.LongTensor, mask: torch.Tensor | None, position_ids: torch.LongTensor, past: int
+    ) -> torch.Tensor:
+        """Embeddings [B, L, H] of the tokens one image before those to come; zeros where there are none.
+
+        Args:
+            history: [B, P + L] ids.
+            mask: As `forward` is given it.
+            position_ids: [B or 1, L].
+            past: P.
+        """
+        back, (batch, whole) = self.config.tokens_per_image - 1, history.shape
+        wanted = (position_ids - back).expand(batch, -1)
+        if mask is not None and mask.ndim == 2 and bool((mask[:, 1:] < mask[:, :-1]).any()):
+            everywhere = (mask.long().cumsum(1) - 1).masked_fill(mask == 0, -1)  # padding in the middle
+            found = (everywhere[:, None] == wanted[:, :, None]).long().argmax(-1)
+        else:
+            found = (torch.arange(past, whole, device=history.device) - back).clamp(min=0).expand(batch, -1)
+        ids = history.gather(1, found)
+        there = (wanted >= 0) & self.converter.is_image(ids)
+        tokens = (ids - self.converter.offset).clamp(0, self.config.codebook_size - 1)
+        return self.aligned_embedding(tokens) * there[..., None]
 
     @torch.no_grad()
     def perplexity(self, pixel_values: torch.Tensor) -> torch.Tensor:

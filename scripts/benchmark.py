@@ -7,6 +7,7 @@
     python scripts/benchmark.py v2l-forward --json
     python scripts/benchmark.py restoration-deblurring --json
     python scripts/benchmark.py restoration-inpainting --json
+    python scripts/benchmark.py completion-prefix --model random --json
 
 Prints one object: {name, setting, ours_s, reference_s, ratio, same_result}; a ratio above 1 means ours is faster.
 """
@@ -20,7 +21,15 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import codebook_embedding, codebook_expansion, few_shot, quantizer, restoration, v2l_forward
+from benchmarks import (
+    codebook_embedding,
+    codebook_expansion,
+    completion_prefix,
+    few_shot,
+    quantizer,
+    restoration,
+    v2l_forward,
+)
 from benchmarks.common import Measurement
 from visual_sentence import UserError, load_language_model
 from visual_sentence.codebook import vocabulary_entries
@@ -65,15 +74,22 @@ def run_restoration(llm: str, encoder: str, dtype: str, *, task: str, mode: str 
     return restoration.run(loaded, task, mode=mode, images=images, setting={"language_model": llm})
 
 
+def run_completion_prefix(llm: str, encoder: str, dtype: str, *, model: str) -> Measurement:
+    """16 queries with the same 3 pairs: the pairs read once and one batch against one `complete` per query."""
+    require_float32(dtype)
+    return completion_prefix.run(completion_prefix.load(model))
+
+
 def require_float32(dtype: str) -> None:
     """Refuses another dtype where the comparison is of float32 only."""
     if dtype != "float32":
         raise UserError(f"--dtype {dtype}: this benchmark compares both ways in float32: leave the option out.")
 
 
-BENCHMARKS: dict[str, Callable[[str, str, str], Measurement]] = {
+BENCHMARKS: dict[str, Callable[..., Measurement]] = {
     "codebook-expansion": run_codebook_expansion,
     "codebook-embedding": run_codebook_embedding,
+    "completion-prefix": run_completion_prefix,
     "few-shot": run_few_shot,
     "quantizer": run_quantizer,
     "restoration-deblurring": partial(run_restoration, task="deblurring"),
@@ -92,14 +108,18 @@ def main(
         str, typer.Option(help="Joint encoder: 'offline', a folder, a Hub id, open_clip:...")
     ] = "offline",
     dtype: Annotated[str, typer.Option(help="Of the language model.")] = "float32",
+    model: Annotated[
+        str, typer.Option(help="Of completion-prefix: a SimLVM by folder or Hub id, 'default', or 'random'.")
+    ] = "default",
     threads: Annotated[int, typer.Option(min=1, help="Threads that torch may use.")] = 2,
 ) -> None:
     """Run one benchmark."""
     if name not in BENCHMARKS:
         raise typer.BadParameter(f"there is no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
     torch.set_num_threads(threads)
+    of_its_own = {"model": model} if name == "completion-prefix" else {}
     try:
-        result = BENCHMARKS[name](llm, encoder, dtype).as_dict()
+        result = BENCHMARKS[name](llm, encoder, dtype, **of_its_own).as_dict()
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -11,7 +11,10 @@ import typer
 from visual_sentence_cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = "answer|caption|classify|codebook|convert|demo|describe|evaluate|offline|reconstruct|restore-masked|restore"
+COMMANDS = (
+    "answer|caption|classify|codebook|complete|convert|demo|describe|evaluate|keyframes|offline|"
+    "reconstruct|restore-masked|restore|sentence"
+)
 COMMAND = rf"visual-sentence ((?:{COMMANDS})\b(?!-)[^#&]*)"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -19,7 +19,8 @@ from .modeling import (
     VQGANImageProcessor,
     VQGANModel,
 )
-from .pipelines import PIPELINES
+from .pipelines import PIPELINES, SENTENCE_TASK
+from .sentence_completion.loading import shipped_folder
 
 # config, model, image processor
 MODELS = (
@@ -51,6 +52,11 @@ def register() -> None:
     VisualGRUConfig.register_for_auto_class()
     VisualGRUForCausalLM.register_for_auto_class("AutoModelForCausalLM")
     for pipeline_class in PIPELINES:
+        is_sentence = pipeline_class.task_name == SENTENCE_TASK  # the one task whose model ships with the package
         PIPELINE_REGISTRY.register_pipeline(
-            pipeline_class.task_name, pipeline_class=pipeline_class, pt_model=AutoModel, type="multimodal"
+            pipeline_class.task_name,
+            pipeline_class=pipeline_class,
+            pt_model=AutoModel,
+            default={"model": (str(shipped_folder()), "main")} if is_sentence else None,
+            type="multimodal",
         )

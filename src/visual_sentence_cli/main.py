@@ -11,14 +11,18 @@ from . import (
     caption,
     classify,
     codebook,
+    complete,
     convert,
     demo,
     describe,
     evaluate,
+    evaluate_completion,
+    keyframes,
     offline,
     reconstruct,
     restore,
     restore_masked,
+    sentence,
 )
 
 # click's own, or that of the copy of click that newer versions of typer bring along
@@ -39,9 +43,13 @@ app.command("answer")(answer.answer)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("restore")(restore.restore)
 app.command("restore-masked")(restore_masked.restore_masked)
+app.command("keyframes")(keyframes.keyframes)
+app.command("sentence")(sentence.sentence)
+app.command("complete")(complete.complete)
 app.command("convert")(convert.convert)
 app.command("demo")(demo.demo)
 app.add_typer(codebook.app, name="codebook")
+evaluate.app.command("completion")(evaluate_completion.evaluate_completion)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(offline.app, name="offline")
 

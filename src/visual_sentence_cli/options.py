@@ -92,3 +92,14 @@ Pictures = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")]
+Video = Annotated[Path, typer.Argument(metavar="VIDEO", help="A video, or an animated GIF.", show_default=False)]
+VideoOutput = Annotated[Path, typer.Option("--output", "-o", help="A new folder for the results.", show_default=False)]
+FrameStride = Annotated[int, typer.Option(min=1, help="Of stride: from one frame to the next (LVM's 8).")]
+FramesPerShot = Annotated[int, typer.Option(min=1, help="Of shots: frames of each, evenly spread.")]
+StartTime = Annotated[float, typer.Option(min=0, help="Seconds: only frames from there on.")]
+ShotDetector = Annotated[str, typer.Option(help="PySceneDetect's adaptive or content.")]
+ShotThreshold = Annotated[
+    float | None, typer.Option(help="From which change on there is a cut; 3 for adaptive, 27 for content.")
+]
+MinShot = Annotated[float, typer.Option(min=0, help="Seconds of the shortest shot.")]
+MaxSide = Annotated[int, typer.Option(min=16, help="Pixels of a frame's longer side, at most.")]

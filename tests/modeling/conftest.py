@@ -34,11 +34,17 @@ SIMLVMS = {
     "llama-codebook": {
         "embedding": "codebook",
         "grid_positions": True,
+        "aligned_tokens": True,
         "special_token_ids": {"pad": 32, "begin": 33},
     },
     "llama-offset": {"image_token_offset": 8, "special_token_ids": {"pad": 0, "begin": 1, "end": 2}},
     "visual_gru-table": {"grid_positions": True, "special_token_ids": {"pad": 39, "begin": 38}},
-    "visual_gru-codebook": {"embedding": "codebook", "image_token_offset": 3, "special_token_ids": {"pad": 0}},
+    "visual_gru-codebook": {
+        "embedding": "codebook",
+        "aligned_tokens": True,
+        "image_token_offset": 3,
+        "special_token_ids": {"pad": 0},
+    },
 }
 CODEC = {"block_out_channels": [8, 16], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 4}
 
@@ -106,6 +112,8 @@ def make_simlvm():
                     parameter.mul_(5)
             if model.grid_embedding is not None:
                 model.grid_embedding.weight.normal_()
+            if model.aligned_embedding is not None:
+                model.aligned_embedding.weight.normal_()
         model.take_codes()
         return model
 

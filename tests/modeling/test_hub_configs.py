@@ -17,6 +17,7 @@ SIZES = {
     "vqgan-f16-2048": (145.85, 256),
     "vqgan-f16-1024": (145.79, 256),
     "vqgan-small-64": (6.87, 64),
+    "vqgan-sentence-64": (2.87, 64),
     "v2l-f8-128": (65.70, 256),
     "v2l-small-64": (6.86, 64),
     "simlvm-7b": (6544.20, 256),
@@ -28,8 +29,8 @@ SIZES = {
     "simlvm-1b-delvm": (1147.55, 256),
     "simlvm-300m-delvm": (291.18, 256),
     "simlvm-gru": (294.15, 256),
-    "simlvm-small-64": (3.75, 64),
-    "simlvm-gru-small-64": (3.83, 64),
+    "simlvm-small-64": (4.02, 64),
+    "simlvm-gru-small-64": (4.16, 64),
 }
 # of a SimLVM: millions of parameters in all, the frozen VQGAN's among them; images of the longest sentence; its VQGAN
 WHOLE = {
@@ -42,8 +43,8 @@ WHOLE = {
     "simlvm-1b-delvm": (1293.79, 8, "vqgan-f16-8192"),
     "simlvm-300m-delvm": (437.43, 8, "vqgan-f16-8192"),
     "simlvm-gru": (440.39, 16, "vqgan-f16-8192"),
-    "simlvm-small-64": (7.03, 16, None),
-    "simlvm-gru-small-64": (7.11, 16, None),
+    "simlvm-small-64": (6.88, 12, "vqgan-sentence-64"),
+    "simlvm-gru-small-64": (7.03, 12, "vqgan-sentence-64"),
 }
 
 

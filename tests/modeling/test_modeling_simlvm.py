@@ -64,6 +64,9 @@ def test_embeddings_are_what_the_config_says(simlvm):
             row = embedding.projection.weight @ simlvm.vqgan.quantizer.codebook[number - first]
         if simlvm.config.grid_positions:
             row = row + simlvm.grid_embedding.weight[(place - ("begin" in specials)) % T]
+        before = place - T + 1  # of the token to come, one image earlier
+        if simlvm.config.aligned_tokens and before >= 0 and ids[0, before].item() not in specials.values():
+            row = row + simlvm.aligned_embedding.weight[ids[0, before] - first]
         rows.append(row)
     expected = simlvm.language_model(inputs_embeds=torch.stack(rows)[None]).logits
     torch.testing.assert_close(simlvm(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
@@ -85,6 +88,24 @@ def test_loss_is_the_mean_over_the_labelled_places(simlvm):
     assert len(losses) == 3 * T - 2 and found.logits.shape == (len(losses), simlvm.config.vocab_size)
     empty = simlvm(input_ids=ids, labels=torch.full_like(labels, -100)).loss
     assert empty.item() == 0 and empty.requires_grad
+
+
+@torch.no_grad()
+def test_padding_between_a_read_beginning_and_its_rest_changes_nothing(simlvm):
+    whole = sentence(simlvm, 4, seed=5)
+    cut = whole.shape[1] - T
+    cache = simlvm(input_ids=whole[:, :cut], use_cache=True).past_key_values
+    padded = torch.cat([torch.full((1, 3), simlvm.converter.pad_id), whole[:, cut:]], 1)
+    mask = torch.ones(1, cut + 3 + T, dtype=torch.long)
+    mask[:, cut : cut + 3] = 0
+    rest = simlvm(input_ids=padded, attention_mask=mask, past_key_values=cache).logits[:, 3:]
+    torch.testing.assert_close(rest, simlvm(input_ids=whole).logits[:, cut:], atol=1e-3, rtol=1e-3)
+
+
+def test_aligned_tokens_want_ids(make_simlvm):
+    model = make_simlvm("llama", aligned_tokens=True)
+    with pytest.raises(ValueError, match="give input_ids"):
+        model(inputs_embeds=torch.zeros(1, 3, model.config.text_config.hidden_size))
 
 
 def test_packed_sentences_do_not_see_each_other(simlvm):

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from visual_sentence import LanguageModel, V2LConfig
+from visual_sentence.sentence_completion.completer import SentenceCompleter
+
+from ..sentence_completion.conftest import make_simlvm, make_simlvm_processor  # noqa: F401  (fixtures)
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -62,6 +65,20 @@ def test_both_ways_of_restoring_agree(task, benchmark, monkeypatch, capsys, llam
     monkeypatch.setattr(benchmark, "load_language_model", lambda llm, dtype: tiny)
     for mode in ("", "-paper"):
         check(benchmark, f"restoration-{task}{mode}", capsys)
+
+
+def test_completing_behind_shared_pairs_agrees_with_each_query_alone(
+    benchmark,
+    monkeypatch,
+    capsys,
+    make_simlvm,  # noqa: F811
+    make_simlvm_processor,  # noqa: F811
+):
+    tiny = SentenceCompleter(make_simlvm(), make_simlvm_processor(), "tiny")
+    run = functools.partial(benchmark.completion_prefix.run, pairs=2, queries=3, rounds=1)
+    monkeypatch.setattr(benchmark.completion_prefix, "load", lambda model: tiny)
+    monkeypatch.setattr(benchmark.completion_prefix, "run", run)
+    check(benchmark, "completion-prefix", capsys)
 
 
 def check(benchmark, name, capsys) -> None:

@@ -7,6 +7,7 @@ from .masked_restoration import MASKED_TASK, MaskedImageRestorationPipeline, loa
 from .question_answering import QUESTION_ANSWERING_TASK, VisualQuestionAnsweringPipeline
 from .reconstruction import RECONSTRUCTION_TASK, ImageReconstructionPipeline
 from .restoration import RESTORATION_TASK, VisualRestorationPipeline
+from .visual_sentence import SENTENCE_TASK, VisualSentencePipeline
 
 PIPELINES: tuple[type[VisualPipeline], ...] = (
     VisualFewShotClassificationPipeline,
@@ -15,6 +16,7 @@ PIPELINES: tuple[type[VisualPipeline], ...] = (
     VisualRestorationPipeline,
     MaskedImageRestorationPipeline,
     ImageReconstructionPipeline,
+    VisualSentencePipeline,
 )
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "QUESTION_ANSWERING_TASK",
     "RECONSTRUCTION_TASK",
     "RESTORATION_TASK",
+    "SENTENCE_TASK",
     "ImageReconstructionPipeline",
     "MaskedImageRestorationPipeline",
     "VisualCaptioningPipeline",
@@ -32,6 +35,7 @@ __all__ = [
     "VisualPipeline",
     "VisualQuestionAnsweringPipeline",
     "VisualRestorationPipeline",
+    "VisualSentencePipeline",
     "load_few_shot_pipeline",
     "load_masked_pipeline",
 ]

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Trains hub_configs/simlvm-small-64 and simlvm-gru-small-64 on two cores: pictures, VQGAN, tokens, both language models.
+#
+#     scripts/train_simlvm_small.sh DATA OUTPUT
+#
+# DATA holds camvid/train.parquet (image, label_map) and nuclei/dsb-he-train.parquet (image, mask); drawn shapes are made
+# on the way. Each part is skipped where it is done, and both trainings resume. See docs/results.md.
+set -euo pipefail
+data=$1 out=$2 here=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-$here/.venv/bin/python}
+mkdir -p "$out"
+
+[ -f "$out/pictures.parquet" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/build_pairs.py" --columns pictures --augment \
+    --size 64 --output "$out/pictures.parquet" --data \
+    "segmentation:shapes[:2000]" "denoising:shapes[2000:3000]?sigma=50" "brightness:shapes[3000:4000]?factor=0.4" \
+    "colourisation:shapes[4000:5000]" "segmentation:$data/camvid/train.parquet?foreground=3&draws=3" \
+    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=8"
+
+[ -d "$out/vqgan/model" ] || OMP_NUM_THREADS=2 "$python" "$here/scripts/train_vqgan.py" --preset small --tracker none \
+    --config "$here/hub_configs/vqgan-sentence-64" --data "$out/pictures.parquet" --output "$out/vqgan" \
+    --learning-rate 2e-3 --unquantized-steps 500 --max-steps 2600 --no-random-crop --checkpoint-every 650 --resume latest
+
+OMP_NUM_THREADS=1 "$python" "$here/scripts/tokenize_dataset.py" --model "$out/vqgan/model" --output "$out/tokens" \
+    --workers 2 --augment --data \
+    "segmentation:shapes[:2500]" "denoising:shapes[2500:5000]?sigma=50" "brightness:shapes[5000:7500]?factor=0.4" \
+    "colourisation:shapes[7500:10000]" "segmentation:$data/camvid/train.parquet?foreground=3&draws=5" \
+    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=14"
+
+train() {
+    [ -d "$out/$1/model" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/train_simlvm.py" --preset small \
+        --config "$here/hub_configs/$1" --vqgan "$out/vqgan/model" --data "$out/tokens" --output "$out/$1" \
+        --tracker none --resume latest "${@:2}"
+}
+# about equal times; recurrent layers go token by token, so they are given larger batches and fewer of them
+train simlvm-small-64 --batch-size 4 --max-steps 1000 --learning-rate 1e-3 --warmup-steps 50 &
+llama=$!
+train simlvm-gru-small-64 --batch-size 8 --max-steps 370 --learning-rate 1.5e-3 --warmup-steps 30 &
+gru=$!
+wait "$llama"
+wait "$gru"

@@ -1,0 +1,17 @@
+"""Completing visual sentences, and how well it is done."""
+
+from .answers import Completion
+from .completer import Question, SentenceCompleter
+from .evaluation import CompletionSetting, evaluate_completion
+from .requests import parse_request, read_counts, read_options
+
+__all__ = [
+    "SentenceCompleter",
+    "Question",
+    "Completion",
+    "CompletionSetting",
+    "evaluate_completion",
+    "parse_request",
+    "read_counts",
+    "read_options",
+]

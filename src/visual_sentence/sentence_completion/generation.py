@@ -1,0 +1,51 @@
+"""Options of generation, checked before anything is read."""
+
+from typing import Any
+
+from ..errors import UserError
+
+SAMPLING = ("temperature", "top_k", "top_p", "num_candidates")
+GENERATION = ("do_sample", *SAMPLING, "seed")
+
+
+def check_generation(generation: dict[str, Any]) -> None:
+    """Refuses options that are unknown, out of range, or would do nothing.
+
+    Raises:
+        UserError: In one line, which.
+    """
+    if unknown := sorted(set(generation) - set(GENERATION)):
+        raise UserError(
+            f"Completing knows no option {unknown[0]}, so it would change nothing: use {', '.join(GENERATION)}."
+        )
+    ranges = (
+        ("temperature", lambda value: value > 0, "above 0"),
+        ("top_k", lambda value: value >= 0, "0 (all) or more"),
+        ("top_p", lambda value: 0 < value <= 1, "above 0 and at most 1"),
+        ("num_candidates", lambda value: value >= 1, "1 or more"),
+    )
+    for name, is_good, wanted in ranges:
+        if name in generation and not is_good(generation[name]):
+            raise UserError(f"{name} is {generation[name]}, but has to be {wanted}.")
+    idle = [name for name in SAMPLING if name in generation and generation[name] != {"top_k": 0}.get(name, 1)]
+    if idle and not generation.get("do_sample"):
+        raise UserError(
+            f"{idle[0]} changes nothing while the likeliest token is taken: pass do_sample=True, or leave it out."
+        )
+
+
+def sampling(
+    samples: int | None, temperature: float | None, top_k: int | None, top_p: float | None, seed: int
+) -> dict[str, Any]:
+    """Options of a draw where one of its values is given; none where the likeliest token is taken.
+
+    Args:
+        samples: Candidates.
+        temperature: As for `complete`.
+        top_k: As for `complete`.
+        top_p: As for `complete`.
+        seed: Of the draw.
+    """
+    given = {"num_candidates": samples, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    given = {name: value for name, value in given.items() if value is not None}
+    return {"do_sample": True, "seed": seed, **given} if given else {}
