@@ -32,7 +32,7 @@ train() {
         --tracker none --resume latest "${@:2}"
 }
 # about equal times; recurrent layers go token by token, so they are given larger batches and fewer of them
-train simlvm-small-64 --batch-size 4 --max-steps 1000 --learning-rate 1e-3 --warmup-steps 50 &
+train simlvm-small-64 &
 llama=$!
 train simlvm-gru-small-64 --batch-size 8 --max-steps 370 --learning-rate 1.5e-3 --warmup-steps 30 &
 gru=$!

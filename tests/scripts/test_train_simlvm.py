@@ -157,6 +157,8 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, way):
     assert all(torch.allclose(alone[name], shared[name], atol=1e-5) for name in alone)
     assert all(torch.equal(alone[name], shared[name]) for name in alone if name.startswith("vqgan."))
 
+    if backbone == "visual_gru":
+        return  # how a run is resumed does not depend on the backbone
     # stopped behind the first step, then resumed, it is the same to the last bit
     words = (*words, "--batch-size", "2")
     out = succeed(model, tmp_path / "parts", *words, "--max-minutes", "0", launch=launch(), **environment)

@@ -14,7 +14,7 @@ from visual_sentence.modeling import SimLVMForVisualSentence
 from visual_sentence.sentence_training.batches import Collator
 from visual_sentence.sentence_training.config import SentenceTrainingConfig
 from visual_sentence.sentence_training.lora import TunedModel
-from visual_sentence.sentence_training.models import load_simlvm, weights_fingerprint
+from visual_sentence.sentence_training.models import load_simlvm, start_from_codes, weights_fingerprint
 
 
 @pytest.fixture
@@ -134,7 +134,8 @@ def test_the_merged_model_says_what_the_adapted_one_says(run, model_folder, shar
     with torch.no_grad():
         before = base(**inputs).logits
         merged = SimLVMForVisualSentence.from_pretrained(done.folder / "model").eval()(**inputs).logits
-        PeftModel.from_pretrained(base.language_model, done.folder / "model/adapter")  # goes into its layers
+        with pytest.warns(FutureWarning):  # of transformers, at names that peft uses
+            PeftModel.from_pretrained(base.language_model, done.folder / "model/adapter")  # goes into its layers
         adapted = base.eval()(**inputs).logits
     assert torch.allclose(merged, adapted, atol=1e-5) and not torch.allclose(merged, before, atol=1e-3)
     # what is no matrix of the layers that were named is as it was
@@ -158,3 +159,26 @@ def test_fingerprints_tell_models_apart(make_simlvm):
     assert weights_fingerprint(one) == weights_fingerprint(other)
     other.language_model.lm_head.weight.data[0, 0] += 1
     assert weights_fingerprint(one) != weights_fingerprint(other)
+
+
+@torch.no_grad()
+def test_tokens_of_similar_codes_begin_with_similar_rows(make_simlvm):
+    model = make_simlvm(aligned_tokens=True)
+    before = [table.weight.clone() for table in (model.get_input_embeddings(), model.aligned_embedding)]
+    codes = model.vqgan.quantizer.codebook
+    count = codes.shape[0]
+    codes[1] = codes[0] + 1e-3  # two that look alike
+    start_from_codes(model)
+    tables = (model.get_input_embeddings(), model.get_output_embeddings(), model.aligned_embedding)
+    for table in tables:
+        rows = table.weight[:count]  # image tokens come first here
+        distance = torch.cdist(rows, rows)
+        assert 0 < distance[0, 1] < 0.7 * distance[0, 2:].mean()
+    assert model.get_input_embeddings().weight[count:].equal(before[0][count:])  # special ids keep theirs
+    assert not model.aligned_embedding.weight.equal(before[1])
+
+
+def test_only_random_tables_are_started_from_codes(model_folder, vqgan_folder):
+    whole = str(model_folder(weights=True))
+    kept = SimLVMForVisualSentence.from_pretrained(whole).get_input_embeddings().weight
+    assert torch.equal(load_simlvm(whole, str(vqgan_folder())).get_input_embeddings().weight, kept)

@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModel
 
 from visual_sentence.training.checkpoints import CheckpointFolder
 
@@ -81,8 +82,6 @@ def test_a_finished_run_that_is_resumed_takes_no_step(run, tmp_path):
 
 
 def test_a_checkpoint_is_a_model_folder_and_whole_or_absent(start, run, monkeypatch, tmp_path):
-    from transformers import AutoModel
-
     run("--checkpoint-every", "2", "--keep-checkpoints", "5")
     folder = tmp_path / "run/checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["step-000002", "step-000004"]
@@ -131,6 +130,19 @@ def test_another_base_for_loras_matrices_is_refused(run, refused, model_folder, 
 def test_other_shards_are_refused(run, refused, shards):
     run()
     assert "data was [" in refused("--resume", "latest", data=shards / "shard-00000.parquet")
+
+
+def test_pictures_are_tokenized_once_and_others_are_refused(run, refused, tmp_path):
+    data = "denoising:shapes[:12]"
+    first = run("--max-pairs", "1", data=data)
+    shard = tmp_path / "run/tokens/shard-00000.parquet"
+    written = shard.stat()
+    again = run("--max-pairs", "1", "--resume", "latest", data=data)
+    assert again.terms == first.terms and shard.stat().st_mtime_ns == written.st_mtime_ns
+    assert "was begun with another data" in refused("--resume", "latest", data="denoising:shapes[:13]")
+    assert "was begun with another augment" in refused("--resume", "latest", "--no-augment", data=data)
+    # the shards are as good as any
+    assert run("--max-pairs", "1", output="other", data=shard.parent).terms == first.terms
 
 
 def test_settings_that_do_not_change_the_result_may_change(run):

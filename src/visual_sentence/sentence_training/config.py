@@ -205,10 +205,10 @@ LVM = {
     "checkpoint_every": 1000,
 }
 SMALL = {
-    "max_steps": 600,
-    "batch_size": 8,
-    "learning_rate": 1.5e-3,
-    "warmup_steps": 40,
+    "max_steps": 1000,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "warmup_steps": 50,
     "min_pairs": 5,
     "max_pairs": 5,
     "mixed_precision": "bf16",
