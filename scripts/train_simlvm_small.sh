@@ -27,7 +27,7 @@ OMP_NUM_THREADS=1 "$python" "$here/scripts/tokenize_dataset.py" --model "$out/vq
     "segmentation:$data/nuclei/dsb-he-train.parquet?draws=14"
 
 train() {
-    [ -d "$out/$1/model" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/train_simlvm.py" --preset small \
+    [ -d "$out/$1/model" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/train_simlvm.py" --preset small --from-scratch \
         --config "$here/hub_configs/$1" --vqgan "$out/vqgan/model" --data "$out/tokens" --output "$out/$1" \
         --tracker none --resume latest "${@:2}"
 }

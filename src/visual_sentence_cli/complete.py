@@ -41,6 +41,9 @@ def complete(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Draw so many answers and keep the likeliest; else no draw.")
     ] = None,
+    average: Annotated[
+        bool, typer.Option("--average", help="Of these answers take the mean picture, not the likeliest.")
+    ] = False,
     temperature: Annotated[float | None, typer.Option(help="Of the draw: divides the logits.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Of the draw: only the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Of the draw: only the likeliest of this probability.")] = None,
@@ -72,7 +75,7 @@ def complete(
         palette=parse_palette(palette) if palette else None,
         partial=partial,
         known_rows=parse_rows(known_rows) if known_rows else (),
-        generation=sampling(samples, temperature, top_k, top_p, seed),
+        generation=sampling(samples, temperature, top_k, top_p, seed, average),
     )
     check_images(asked.all_files)
     completer = SentenceCompleter.load(model, device)

@@ -43,6 +43,9 @@ def evaluate_completion(
     size: Annotated[
         int | None, typer.Option(min=11, help="Side that pictures are stretched to before the task; else their own.")
     ] = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Above 1: draw so many answers and take their mean picture; else the likeliest.")
+    ] = 1,
     instances: Annotated[
         bool, typer.Option("--instances", help="Compare the connected parts of masks too (AJI, for nuclei).")
     ] = False,
@@ -61,13 +64,16 @@ def evaluate_completion(
         read_counts,
         read_options,
     )
+    from visual_sentence.sentence_completion.generation import sampling
 
     setting = CompletionSetting(read_counts(pairs), queries, prompt_sets, seed, size, instances)
     given = {"foreground": foreground, "classes": classes, **read_options(task_option or ())}
     chosen = {name: value for name, value in given.items() if value is not None}
     asked, shown = parse_request(data, task, chosen, pairs_from)
     completer = SentenceCompleter.load(model, device)
-    result = {"model": model, **evaluate_completion(completer, asked, setting, shown, batch_size, sheet=sheet)}
+    generation = sampling(candidates, None, None, None, seed, average=True) if candidates > 1 else {}
+    measured = evaluate_completion(completer, asked, setting, shown, batch_size, generation, sheet)
+    result = {"model": model, **measured}
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else table(result))
 
 

@@ -182,3 +182,12 @@ def test_only_random_tables_are_started_from_codes(model_folder, vqgan_folder):
     whole = str(model_folder(weights=True))
     kept = SimLVMForVisualSentence.from_pretrained(whole).get_input_embeddings().weight
     assert torch.equal(load_simlvm(whole, str(vqgan_folder())).get_input_embeddings().weight, kept)
+
+
+def test_from_scratch_passes_weights_over(model_folder, vqgan_folder):
+    whole = str(model_folder(weights=True))
+    kept = SimLVMForVisualSentence.from_pretrained(whole).get_output_embeddings().weight
+    model = load_simlvm(whole, str(vqgan_folder()), ["max_images=3"], from_scratch=True)
+    assert model.config.max_images == 3 and not torch.equal(model.get_output_embeddings().weight, kept)
+    with pytest.raises(UserError, match="give --vqgan"):
+        load_simlvm(whole, from_scratch=True)

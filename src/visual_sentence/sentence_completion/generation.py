@@ -5,7 +5,7 @@ from typing import Any
 from ..errors import UserError
 
 SAMPLING = ("temperature", "top_k", "top_p", "num_candidates")
-GENERATION = ("do_sample", *SAMPLING, "seed")
+GENERATION = ("do_sample", *SAMPLING, "average", "seed")
 
 
 def check_generation(generation: dict[str, Any]) -> None:
@@ -27,6 +27,8 @@ def check_generation(generation: dict[str, Any]) -> None:
     for name, is_good, wanted in ranges:
         if name in generation and not is_good(generation[name]):
             raise UserError(f"{name} is {generation[name]}, but has to be {wanted}.")
+    if generation.get("average") and generation.get("num_candidates", 1) < 2:
+        raise UserError("average takes the mean of several candidates, but there is one: pass num_candidates=8, say.")
     idle = [name for name in SAMPLING if name in generation and generation[name] != {"top_k": 0}.get(name, 1)]
     if idle and not generation.get("do_sample"):
         raise UserError(
@@ -35,7 +37,12 @@ def check_generation(generation: dict[str, Any]) -> None:
 
 
 def sampling(
-    samples: int | None, temperature: float | None, top_k: int | None, top_p: float | None, seed: int
+    samples: int | None,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    average: bool = False,
 ) -> dict[str, Any]:
     """Options of a draw where one of its values is given; none where the likeliest token is taken.
 
@@ -45,7 +52,14 @@ def sampling(
         top_k: As for `complete`.
         top_p: As for `complete`.
         seed: Of the draw.
+        average: Whether the answer is the mean of the candidates' pictures.
+
+    Raises:
+        UserError: If there are no candidates to take the mean of.
     """
+    if average and (samples or 1) < 2:
+        raise UserError("--average takes the mean of several candidates, but there is one: give --samples 8, say.")
     given = {"num_candidates": samples, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     given = {name: value for name, value in given.items() if value is not None}
-    return {"do_sample": True, "seed": seed, **given} if given else {}
+    more = {"average": True} if average else {}
+    return {"do_sample": True, "seed": seed, **given, **more} if given else {}

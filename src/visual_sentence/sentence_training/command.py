@@ -52,6 +52,9 @@ def sentence_parser(description: str, distills: bool) -> OptionParser:
         help="Folder with the model's config.json, which begins at random, or with weights too; or a Hub id.",
     )
     models.add_argument("--vqgan", help="Folder of a trained VQGAN; not needed where --config has weights.")
+    models.add_argument(
+        "--from-scratch", action="store_true", help="Begin at random though --config has weights: they are passed over."
+    )
     models.add_argument("--llama", help="Folder or Hub id of a Llama checkpoint whose layers the model begins with.")
     models.add_argument(
         "--set",
@@ -105,13 +108,15 @@ def train_sentences(description: str, distills: bool = False, arguments: Sequenc
 
 
 def _train(options: argparse.Namespace, config: SentenceTrainingConfig) -> dict[str, Any]:
-    if config.lora_rank and not has_weights(local_folder(options.config)):
+    if config.lora_rank and (options.from_scratch or not has_weights(local_folder(options.config))):
         raise UserError(
             f"--lora-rank tunes a trained model, but {options.config} has no weights: leave it out to train from the "
             "beginning, or give a trained model's folder."
         )
     accelerator = join_processes(config)
-    model = load_simlvm(options.config, options.vqgan, options.assignments, config.seed, options.llama)
+    model = load_simlvm(
+        options.config, options.vqgan, options.assignments, config.seed, options.llama, options.from_scratch
+    )
     processor = load_processor(options.config, model)
     objective, header, data = NextToken(), token_header(model.vqgan), network_settings(model)
     if config.lora_rank:  # a checkpoint holds LoRA's matrices only

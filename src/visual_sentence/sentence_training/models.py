@@ -37,6 +37,7 @@ def load_simlvm(
     assignments: Sequence[str] = (),
     seed: int = 0,
     llama: str | None = None,
+    from_scratch: bool = False,
 ) -> SimLVMForVisualSentence:
     """A SimLVM to train.
 
@@ -46,6 +47,7 @@ def load_simlvm(
         assignments: `field=value` of the model's config; nested ones by dots.
         seed: Of random weights.
         llama: A causal language model whose layers are taken; embeddings and head stay random.
+        from_scratch: Whether weights of the folder are passed over.
 
     Raises:
         UserError: If there is no such model, a field is unknown, or parts do not fit.
@@ -70,7 +72,8 @@ def load_simlvm(
             "stale: train the VQGAN with scripts/train_vqgan.py first, then give --set train_vqgan=false."
         )
     set_seed(seed)
-    if has_weights(folder):
+    is_trained = has_weights(folder) and not from_scratch
+    if is_trained:
         if assignments:
             raise UserError(
                 f"{reference} has weights, so --set {assignments[0]} would not fit them: leave it out, or give a "
@@ -86,7 +89,7 @@ def load_simlvm(
             )
     if vqgan is not None:
         take_vqgan(model, vqgan)
-        if not has_weights(folder):
+        if not is_trained:
             start_from_codes(model)
     if llama is not None:
         take_layers(model, llama)
