@@ -295,7 +295,7 @@ def test_the_script_writes_shards_and_files_for_others(script, tmp_path, whole):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "give one of --data, --from-lvm and --from-delvm"),
+        ((), "give one of --data, --videos, --from-lvm and --from-delvm"),
         (("--data", "edges:shapes", "--from-lvm", "x"), "give one of"),
         (("--data", "edges:shapes", "--layout", "pairs"), "--layout is for"),
         (("--from-lvm", "x", "--format", "lvm"), "--format is for --data"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from transformers import pipeline
 
 from visual_sentence import LanguageModel, load_language_model
 from visual_sentence.image_io import open_image_source
@@ -94,7 +95,15 @@ def good(photographs: list) -> list:
 
 
 def test_there_is_a_test_for_every_pipeline():
-    assert len(PIPELINES) == 6
+    assert len(PIPELINES) == 7
+
+
+def test_visual_sentence(photographs):
+    complete = pipeline("visual-sentence", device="cpu")  # the model that ships with the package
+    shown = [Image.open(picture) if isinstance(picture, str) else picture for picture in good(photographs)[:2]]
+    pairs = [(picture.convert("RGB"), picture.convert("L").convert("RGB")) for picture in shown]
+    found = run(complete, photographs, pairs=pairs)
+    assert all(answer["image"].mode == "RGB" and len(answer["image_tokens"]) == 8 for answer in found)
 
 
 def test_few_shot_classification(words, photographs):

@@ -18,6 +18,8 @@ from transformers import AutoModel
 
 from visual_sentence.modeling import SimLVMConfig, SimLVMForVisualSentence
 
+from ..conftest import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHES = ROOT / "scripts" / "accelerate"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -79,17 +81,13 @@ def succeed(*args, **kwargs) -> str:
     return out
 
 
-def port() -> str:
-    return str(20000 + os.getpid() % 20000)
-
-
 def torchrun() -> tuple[str, ...]:
-    return ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port())
+    return ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()))
 
 
 def accelerate(config: str) -> tuple[str, ...]:
     launcher = ("-m", "accelerate.commands.launch", "--config_file", str(LAUNCHES / config))
-    return (*launcher, "--num_processes", "2", "--main_process_port", port())
+    return (*launcher, "--num_processes", "2", "--main_process_port", str(free_port()))
 
 
 def terms(folder: Path) -> dict[str, list[float]]:

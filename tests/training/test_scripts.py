@@ -15,6 +15,8 @@ from transformers import AutoImageProcessor, AutoModel
 from visual_sentence.codebook.local import LocalCodebook
 from visual_sentence.modeling import LocalVocabulary, V2LConfig, V2LModel, VQGANConfig, VQGANModel
 
+from ..conftest import free_port
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CODEC = {
     "image_size": 16,
@@ -130,11 +132,10 @@ def test_two_processes_are_one_with_twice_the_batch(vqgan_folder, picture_folder
     common += ("--discriminator-norm", "group", "--adversarial-start", "2", "--learning-rate", "1e-3")
     common += ("--gradient-accumulation", "2", "--collapse-window", "2")
     common += ("--unquantized-steps", "2")
-    port = 20000 + os.getpid() % 20000
     two = start(
         "train_vqgan.py",
         *(*common, "--output", tmp_path / "two", "--batch-size", "2"),
-        launcher=("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)),
+        launcher=("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())),
     )
     status, out, err = finish(two)
     assert status == 0, err
@@ -155,15 +156,14 @@ def test_two_processes_resume(vqgan_folder, picture_folder, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port")
     common = ("--config", vqgan_folder, "--data", picture_folder, *SHORT[2:], "--schedule", "constant")
 
-    def go(number: int, output: str, *more: object) -> None:
-        port = 20000 + (os.getpid() + number) % 20000
+    def go(output: str, *more: object) -> None:
         process = start(
-            "train_vqgan.py", *common, "--output", tmp_path / output, *more, launcher=(*launcher, str(port))
+            "train_vqgan.py", *common, "--output", tmp_path / output, *more, launcher=(*launcher, str(free_port()))
         )
         status, _, err = finish(process)
         assert status == 0, err
 
-    go(1, "whole", "--max-steps", 4)
-    go(2, "parts", "--max-steps", 2)
-    go(3, "parts", "--max-steps", 4, "--resume", "latest")
+    go("whole", "--max-steps", 4)
+    go("parts", "--max-steps", 2)
+    go("parts", "--max-steps", 4, "--resume", "latest")
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")

@@ -68,10 +68,10 @@ def convert_checkpoint(source: str, kind: str, output: str | Path, options: Opti
         plan = READERS[kind](source, options)
     done = transfer(plan.tensors, plan.model, plan.rules, plan.left_out, str(plan.weights), plan.elsewhere)
     plan.finish(plan.model)
-    report = _report(kind, plan, done)
     with new_folder(output) as folder, progress_bar(f"writing {output}", total=None):
         plan.model.save_pretrained(folder)
         plan.processor.save_pretrained(folder)
+        report = _report(kind, plan, done)
         text = json.dumps(report, indent=1, ensure_ascii=False, default=str)
         (folder / REPORT_FILE).write_text(text + "\n", encoding="utf-8")
     return report
