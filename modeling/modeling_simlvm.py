@@ -118,7 +118,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         """As `nn.Module.train`; a frozen image tokenizer stays in evaluation mode."""
         super().train(mode)
         if not self.config.train_vqgan:
-            self.vqgan.eval()
+            self.vqgan.eval()  # its tokens are those that shards hold
         return self
 
     def trainable_parameters(self) -> list[nn.Parameter]:

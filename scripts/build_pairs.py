@@ -38,9 +38,9 @@ def main() -> int:
             options.data, options.output, options.columns, options.size, options.limit, options.seed, options.augment
         )
     except UserError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"error: {error}\n")
         return 2
-    print(report)  # noqa: T201
+    sys.stdout.write(f"{report}\n")
     return 0
 
 

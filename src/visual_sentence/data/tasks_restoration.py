@@ -3,6 +3,7 @@
 They need nothing but pictures. Numbers that say how bad the damage is are drawn for each pair.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -26,9 +27,9 @@ TURNS = {
 class Restoration(Task):
     """The picture itself is the answer, and its damaged copy the question."""
 
+    @abstractmethod
     def damage(self, picture: Image.Image, rng: np.random.Generator, setting: str) -> Image.Image:
         """The damaged picture, of the same size."""
-        raise NotImplementedError
 
     def solve(self, example: Example, rng: np.random.Generator, setting: str) -> tuple[Image.Image, Image.Image]:
         return self.damage(example.image, rng, setting), example.image
