@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from transformers import Cache, LogitsProcessor, LogitsProcessorList
 from transformers.utils import ModelOutput
 
+from .cache_names import CACHE, cache_of
 from .image_token_converter import ImageTokenConverter
 
 
@@ -116,7 +117,7 @@ class SentenceGeneration:
             pixel_values: [N, C, S, S].
         """
         ids = self.fill(input_ids.to(self.device), pixel_values)
-        return SentencePrefix(ids, self(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values)
+        return SentencePrefix(ids, cache_of(self(input_ids=ids, use_cache=True, logits_to_keep=1)))
 
     @torch.no_grad()
     def complete(
@@ -193,12 +194,12 @@ class SentenceGeneration:
         out = self.generate(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=cache,
             logits_processor=steps,
             max_new_tokens=added,
             pad_token_id=self.converter.specials.get("pad"),
             eos_token_id=None,
             use_cache=True,
+            **{CACHE: cache},
             **drawing,
         )
         recorder.count(out)

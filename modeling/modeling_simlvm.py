@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, Cache, DynamicCache, GenerationMi
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .cache_names import CACHE, cache_argument, cache_of, one_cache
 from .configuration_simlvm import SimLVMConfig
 from .convolutional_codec import as_token_maps
 from .generation_simlvm import SentenceGeneration
@@ -230,6 +231,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Logits of the next token; with labels the loss, the mean over them in nats.
@@ -245,7 +247,9 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
                 places only, [M, V].
             use_cache: Whether to give a cache back.
             logits_to_keep: How many of the last positions get logits; 0 for all.
+            cache: The newer name of `past_key_values`.
         """
+        past_key_values = one_cache(cache, past_key_values)
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if inputs_embeds is None:
             input_ids = self.fill(input_ids, pixel_values)
@@ -267,8 +271,8 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             use_cache=use_cache,
+            **{cache_argument(decoder) or CACHE: past_key_values},
             **kwargs,
         )
         hidden, loss = found.last_hidden_state, None
@@ -282,7 +286,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             loss = F.cross_entropy(logits.float(), labels[:, 1:][asked]) if len(logits) else logits.sum() * 0
             if self.config.train_vqgan and pixel_values is not None:
                 loss = loss + self.vqgan(pixel_values).loss
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=found.past_key_values)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: cache_of(found)})
 
     def _remember(self, ids: torch.LongTensor, cache: Cache | None) -> torch.LongTensor:
         """All ids [B, P + L] so far; they are kept in the cache, behind the language model's own layers."""

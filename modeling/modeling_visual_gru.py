@@ -11,6 +11,7 @@ from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
+from .cache_names import CACHE, cache_of, one_cache
 from .configuration_visual_gru import VisualGRUConfig
 
 
@@ -206,6 +207,7 @@ class VisualGRUModel(VisualGRUPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """Hidden states of tokens.
@@ -217,6 +219,7 @@ class VisualGRUModel(VisualGRUPreTrainedModel):
             past_key_values: The cache of P tokens that stand before.
             inputs_embeds: [B, L, H].
             use_cache: Whether a cache is made where none is given.
+            cache: The newer name of `past_key_values`.
             **kwargs: What other language models take, passed over.
 
         Raises:
@@ -224,6 +227,7 @@ class VisualGRUModel(VisualGRUPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds.")
+        past_key_values = one_cache(cache, past_key_values)
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
@@ -235,14 +239,14 @@ class VisualGRUModel(VisualGRUPreTrainedModel):
             config=self.config,
             inputs_embeds=hidden,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             position_ids=position_ids,
+            **{CACHE: past_key_values},
         )
         for layer in self.gru_layers:
             hidden = layer(hidden, order, past_key_values)
         for layer in self.attention_layers:
             hidden = layer(hidden, mask, position_ids, past_key_values)
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), past_key_values=past_key_values)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **{CACHE: past_key_values})
 
 
 def recurrent_order(
@@ -292,6 +296,7 @@ class VisualGRUForCausalLM(VisualGRUPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Cache | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Logits of the next token, and the loss where labels are given; see `VisualGRUModel.forward`.
@@ -300,13 +305,14 @@ class VisualGRUForCausalLM(VisualGRUPreTrainedModel, GenerationMixin):
             labels: [B, L] int64, -100 where nothing is asked; shifted here.
             logits_to_keep: How many of the last positions get logits, or which; 0 for all.
         """
-        found = self.model(input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, **kwargs)
+        past = one_cache(cache, past_key_values)
+        found = self.model(input_ids, attention_mask, position_ids, past, inputs_embeds, use_cache, **kwargs)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(found.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=found.past_key_values)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: cache_of(found)})
 
 
 __all__ = ["VisualGRUForCausalLM", "VisualGRUModel"]

@@ -25,6 +25,7 @@ from visual_sentence.few_shot import (
     InContextClassifier,
 )
 from visual_sentence.few_shot.classifier import BAG_SEED, CONTENT_FREE_BAGS
+from visual_sentence.modeling.cache_names import CACHE
 
 
 def classifier_of(model, tokenizer, batch_size=16, use_cache=True, **settings):
@@ -237,7 +238,7 @@ def test_a_prefix_grows_and_is_cut_back(request, model_name):
         assert prefix.ids == tuple(sequences[0][:length])
         rest = torch.tensor([sequences[0][length:]])
         with torch.inference_mode():
-            continued = model(input_ids=rest, past_key_values=prefix.rows(1)).logits[0, -1]
+            continued = model(input_ids=rest, **{CACHE: prefix.rows(1)}).logits[0, -1]
             whole = model(input_ids=torch.tensor([sequences[0]])).logits[0, -1]
         assert torch.allclose(continued, whole, atol=1e-4)
 

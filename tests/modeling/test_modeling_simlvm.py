@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoProcessor
 
 from visual_sentence.modeling import SimLVMConfig, SimLVMForVisualSentence, VQGANConfig, VQGANModel, flops_per_token
+from visual_sentence.modeling.cache_names import cache_of
 
 from .conftest import T, sentence
 
@@ -94,11 +95,11 @@ def test_loss_is_the_mean_over_the_labelled_places(simlvm):
 def test_padding_between_a_read_beginning_and_its_rest_changes_nothing(simlvm):
     whole = sentence(simlvm, 4, seed=5)
     cut = whole.shape[1] - T
-    cache = simlvm(input_ids=whole[:, :cut], use_cache=True).past_key_values
+    cache = cache_of(simlvm(input_ids=whole[:, :cut], use_cache=True))
     padded = torch.cat([torch.full((1, 3), simlvm.converter.pad_id), whole[:, cut:]], 1)
     mask = torch.ones(1, cut + 3 + T, dtype=torch.long)
     mask[:, cut : cut + 3] = 0
-    rest = simlvm(input_ids=padded, attention_mask=mask, past_key_values=cache).logits[:, 3:]
+    rest = simlvm(input_ids=padded, attention_mask=mask, cache=cache).logits[:, 3:]
     torch.testing.assert_close(rest, simlvm(input_ids=whole).logits[:, cut:], atol=1e-3, rtol=1e-3)
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from visual_sentence.modeling import VisualGRUConfig, VisualGRUForCausalLM
+from visual_sentence.modeling.cache_names import cache_of
 
 SIZES = {"vocab_size": 20, "hidden_size": 16, "num_gru_layers": 2, "num_attention_layers": 2, "num_attention_heads": 2}
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-4}
@@ -88,8 +89,8 @@ def test_pieces_with_a_cache_are_the_whole(model, lengths):
     ids = some_ids(3, 12)
     cache, found = None, []
     for piece in ids.split(lengths, 1):
-        out = model(piece, past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = model(piece, cache=cache, use_cache=True)
+        cache = cache_of(out)
         found.append(out.logits)
     torch.testing.assert_close(torch.cat(found, 1), model(ids).logits, **TOLERANCE)
     assert cache.get_seq_length() == 12
@@ -99,20 +100,18 @@ def test_pieces_with_a_cache_are_the_whole(model, lengths):
 def test_a_cache_is_cut_off_repeated_and_chosen_from(model):
     ids = some_ids(2, 10)
     expected = model(ids).logits
-    cache = model(torch.cat([ids[:, :6], some_ids(2, 3, seed=1)], 1), use_cache=True).past_key_values
+    cache = cache_of(model(torch.cat([ids[:, :6], some_ids(2, 3, seed=1)], 1), use_cache=True))
     cache.crop(-3)
-    torch.testing.assert_close(model(ids[:, 6:], past_key_values=cache).logits, expected[:, 6:], **TOLERANCE)
-    cache = model(ids[:1, :6], use_cache=True).past_key_values
+    torch.testing.assert_close(model(ids[:, 6:], cache=cache).logits, expected[:, 6:], **TOLERANCE)
+    cache = cache_of(model(ids[:1, :6], use_cache=True))
     cache.batch_repeat_interleave(3)
     rest = torch.cat([ids[:1, 6:], some_ids(2, 4, seed=2)])
     whole = torch.cat([ids[:1, :6].expand(3, -1), rest], 1)
-    torch.testing.assert_close(model(rest, past_key_values=cache).logits, model(whole).logits[:, 6:], **TOLERANCE)
-    cache = model(ids[:, :6], use_cache=True).past_key_values
+    torch.testing.assert_close(model(rest, cache=cache).logits, model(whole).logits[:, 6:], **TOLERANCE)
+    cache = cache_of(model(ids[:, :6], use_cache=True))
     cache.reorder_cache(torch.tensor([1, 0]))
     swapped = ids[[1, 0]]
-    torch.testing.assert_close(
-        model(swapped[:, 6:], past_key_values=cache).logits, expected[[1, 0]][:, 6:], **TOLERANCE
-    )
+    torch.testing.assert_close(model(swapped[:, 6:], cache=cache).logits, expected[[1, 0]][:, 6:], **TOLERANCE)
 
 
 def rows_with_gaps() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -136,7 +135,7 @@ def test_padding_is_passed_over(model, lengths):
     for piece in ids.split(lengths, 1):
         upto = slice(done, done + piece.shape[1])
         done += piece.shape[1]
-        out = model(piece, mask[:, :done], positions[:, upto], past_key_values=cache, use_cache=True)
+        out = model(piece, mask[:, :done], positions[:, upto], cache=cache, use_cache=True)
         found.append(out.logits)
     found = torch.cat(found, 1)
     for row in range(4):
@@ -148,8 +147,8 @@ def test_padding_is_passed_over(model, lengths):
 @torch.no_grad()
 def test_a_batch_of_padding_alone_says_nothing_and_breaks_nothing(model):
     ids, mask = some_ids(1, 5), torch.tensor([[0, 0, 1, 1, 1]])
-    cache = model(ids[:, :2], mask[:, :2], use_cache=True).past_key_values
-    found = model(ids[:, 2:], mask, torch.arange(3)[None], past_key_values=cache).logits
+    cache = cache_of(model(ids[:, :2], mask[:, :2], use_cache=True))
+    found = model(ids[:, 2:], mask, torch.arange(3)[None], cache=cache).logits
     torch.testing.assert_close(found, model(ids[:, 2:]).logits, **TOLERANCE)
 
 
@@ -167,7 +166,7 @@ def test_packed_sentences_begin_anew(model, cut):
         found = model(ids, mask, positions).logits
     else:
         first = model(ids[:, :cut], mask[:, :, :cut, :cut], positions[:, :cut], use_cache=True)
-        second = model(ids[:, cut:], mask[:, :, cut:], positions[:, cut:], past_key_values=first.past_key_values)
+        second = model(ids[:, cut:], mask[:, :, cut:], positions[:, cut:], cache=cache_of(first))
         found = torch.cat([first.logits, second.logits], 1)
     for row, parts in enumerate(lengths):
         start = 0
@@ -209,7 +208,7 @@ def test_arguments_of_other_language_models(model):
     torch.testing.assert_close(model(ids, logits_to_keep=2).logits, whole[:, -2:], **TOLERANCE)
     chosen = model(ids, logits_to_keep=torch.tensor([1, 3])).logits
     torch.testing.assert_close(chosen, whole[:, [1, 3]], **TOLERANCE)
-    assert model(ids, use_cache=False).past_key_values is None
+    assert cache_of(model(ids, use_cache=False)) is None
     for wrong in ({}, {"input_ids": ids, "inputs_embeds": model.get_input_embeddings()(ids)}):
         with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
             model(**wrong)

@@ -18,6 +18,7 @@ import torch
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..errors import UserError
+from ..modeling.cache_names import CACHE, cache_argument, cache_of
 from ..progress import progress_bar
 from .steps import ChunkFolder, digest
 from .vocabulary import Entry, readable_texts
@@ -118,8 +119,9 @@ class PrefixReader:
         Returns:
             The logits [B, V] of the token that follows, in the model's dtype, and the grown cache.
         """
-        output = self.model(input_ids.to(self.model.device), past_key_values=cache, use_cache=True, **self._last_only)
-        return output.logits[:, -1], output.past_key_values
+        own = {cache_argument(self.model) or CACHE: cache}
+        output = self.model(input_ids.to(self.model.device), use_cache=True, **own, **self._last_only)
+        return output.logits[:, -1], cache_of(output)
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.cache_utils import Cache
 
+from ..modeling.cache_names import CACHE
 from .prefix_cache import SharedPrefix
 from .questions import Question, batches, pad
 
@@ -224,7 +225,7 @@ class GreedyDecoder:
         questions: Sequence[Question],
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
     ) -> list[list[int]]:
         start = input_ids.shape[1]
         processors, criteria = LogitsProcessorList(), StoppingCriteriaList()
@@ -237,7 +238,7 @@ class GreedyDecoder:
         sequences = self.model.generate(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
+            **{CACHE: cache},
             generation_config=self.config,
             logits_processor=processors,
             stopping_criteria=criteria,

@@ -11,6 +11,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
+from ..modeling.cache_names import CACHE, cache_argument
 from .questions import common_prefix_length
 
 
@@ -20,7 +21,7 @@ def can_share_cache(model: PreTrainedModel) -> bool:
     Recurrent and linear-attention models keep one state for the whole past; it can be neither cut back nor
     left alone by padding, so such models are asked with the whole prompt.
     """
-    if getattr(model, "_is_stateful", False) or not accepts(model, "past_key_values"):
+    if getattr(model, "_is_stateful", False) or cache_argument(model) is None:
         return False
     plain_layers = (DynamicLayer, DynamicSlidingWindowLayer)
     # Exact types: the subclasses are the hybrids.
@@ -72,7 +73,7 @@ class SharedPrefix:
         if missing:
             cache = _copy(self._cache)
             input_ids = torch.tensor([missing], device=self.model.device)
-            last_logits(self.model, input_ids=input_ids, past_key_values=cache)
+            last_logits(self.model, cache=cache, input_ids=input_ids)
             # Set together and last: an interrupted run leaves the old prefix whole.
             self._cache, self.ids = cache, ids
         return length
@@ -100,12 +101,15 @@ def select_rows(cache: Cache, rows: Sequence[int]) -> Cache:
     return selected
 
 
-def last_logits(model: PreTrainedModel, count: int = 1, **inputs: torch.Tensor | Cache) -> torch.Tensor:
+def last_logits(
+    model: PreTrainedModel, count: int = 1, cache: Cache | None = None, **inputs: torch.Tensor
+) -> torch.Tensor:
     """Runs the model and returns the logits of the last positions, the only ones it computes if it can.
 
     Args:
         model: A causal language model.
         count: How many positions are wanted.
+        cache: What was read before; it grows.
         **inputs: `input_ids` (B, T) int64 and what else `forward` takes; `position_ids` are left out where
             the model does not know them.
 
@@ -116,7 +120,9 @@ def last_logits(model: PreTrainedModel, count: int = 1, **inputs: torch.Tensor |
         inputs.pop("position_ids", None)
     if accepts(model, "logits_to_keep"):
         inputs["logits_to_keep"] = count
-    return model(**inputs, use_cache="past_key_values" in inputs).logits[:, -count:]
+    if cache is not None:
+        inputs[cache_argument(model) or CACHE] = cache
+    return model(**inputs, use_cache=cache is not None).logits[:, -count:]
 
 
 def _empty_cache(model: PreTrainedModel) -> DynamicCache:

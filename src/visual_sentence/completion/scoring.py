@@ -60,7 +60,7 @@ def cached_log_likelihoods(questions: Sequence[Question], prefix: SharedPrefix, 
             input_ids=input_ids,
             attention_mask=mask,
             position_ids=_positions(mask, input_ids.shape[1]),
-            past_key_values=cache,
+            cache=cache,
         )
         first_log_probs = logits[:, -1].float().log_softmax(-1)  # (B, V)
         batch = [questions[row] for row in rows]
@@ -105,7 +105,7 @@ def _continuation_log_likelihoods(
             input_ids=input_ids,
             attention_mask=full_mask,
             position_ids=_positions(full_mask, input_ids.shape[1]),
-            past_key_values=select_rows(cache, rows),
+            cache=select_rows(cache, rows),
         )
         log_probs = logits.float().log_softmax(-1).gather(-1, target_ids[..., None])[..., 0]  # (G, T)
         scores[list(rows), list(columns)] = (log_probs * answer_mask).sum(-1).cpu()

@@ -103,7 +103,7 @@ class MaskedRestorer:
                 input_ids=tokens[:, done:end],
                 attention_mask=mask[:, :end],
                 position_ids=positions[:, done:end],
-                past_key_values=cache,
+                cache=cache,
             )
             found = self.only_local(tokens[:, :end], logits[:, -1].float()).argmax(-1)
             tokens[:, end] = torch.where(is_known[:, place], tokens[:, end], found)

@@ -13,6 +13,7 @@ from transformers import LogitsProcessor, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from ..completion.prefix_cache import SharedPrefix, last_logits
+from ..modeling.cache_names import CACHE, cache_argument
 
 # Those that take a mask of any form.
 ATTENTION = ("sdpa", "eager")
@@ -57,7 +58,7 @@ class Pack:
             input_ids=torch.tensor([[token for ids in self.new for token in ids]], device=device),
             attention_mask=mask[None, None].to(device),
             position_ids=positions[None].to(device),
-            past_key_values=self.cache,
+            cache=self.cache,
         ).float()
 
     def append(self, tokens: Sequence[int]) -> None:
@@ -114,8 +115,9 @@ def can_pack(prefix: SharedPrefix) -> bool:
     return bool((packed - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
-def _logits_at(model: PreTrainedModel, places: torch.Tensor, **inputs: torch.Tensor | Cache) -> torch.Tensor:
+def _logits_at(model: PreTrainedModel, places: torch.Tensor, cache: Cache, **inputs: torch.Tensor) -> torch.Tensor:
     """Logits [B, V] at B places of a single row, the only ones that are computed if the model can."""
+    inputs[cache_argument(model) or CACHE] = cache
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         return model(**inputs, logits_to_keep=places, use_cache=True).logits[0]
     return model(**inputs, use_cache=True).logits[0, places]

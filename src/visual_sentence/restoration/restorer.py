@@ -173,7 +173,7 @@ class InContextRestorer:
         input_ids = torch.tensor(suffixes, device=self.model.device)
         written = []
         for _ in range(count):
-            logits = last_logits(self.model, input_ids=input_ids, past_key_values=cache)[:, -1].float()
+            logits = last_logits(self.model, input_ids=input_ids, cache=cache)[:, -1].float()
             input_ids = self._only_local(input_ids, logits).argmax(-1, keepdim=True)
             written.append(input_ids)
         return torch.cat(written, dim=1).tolist()
