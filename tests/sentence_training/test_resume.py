@@ -17,6 +17,7 @@ KINDS = {
     "packed": ("--packing", "separate", "--loss-on", "everything"),
     "packed stream": ("--packing", "together", "--streaming"),
     "gru": (),
+    "muon": ("--optimizer", "muon"),
     "lora": ("--lora-rank", "2"),
     "distillation": ("--teacher",),
 }

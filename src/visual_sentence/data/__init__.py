@@ -1,6 +1,6 @@
 """Visual sentences: tasks, examples, and their composition; as pictures and as tokens."""
 
-from .augmentation import Augmentation
+from .augmentation import Augmentation, Light
 from .examples import Example, ExampleSource
 from .sentences import SentenceMaker, VisualSentence
 from .shapes import Shapes
@@ -20,6 +20,7 @@ __all__ = [
     "TaskData",
     "parse_task_data",
     "Augmentation",
+    "Light",
     "VisualSentence",
     "SentenceMaker",
 ]

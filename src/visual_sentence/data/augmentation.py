@@ -1,10 +1,10 @@
-"""Flips, quarter turns and crops of an example, the same for everything that belongs to it.
+"""What chance may do to an example: flips, turns and crops of all that belongs to it, another light on its picture.
 
 DeLVM (section on data augmentation) found that augmenting small sets is worth about as much as new data.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -59,4 +59,48 @@ class Augmentation:
         return example.changed(lambda picture: Image.fromarray(on_array(np.asarray(picture))), on_array, on_array)
 
 
-__all__ = ["Augmentation"]
+@dataclass(frozen=True)
+class Light:
+    """Another light on an example's picture, of which mask and label map stay true.
+
+    Values in [0, 1] are raised to a power, so that black, white and the order of values stay.
+
+    Args:
+        gamma: Lowest and highest power, drawn uniformly in its logarithm; above 1 is darker.
+        tint: Each channel's power is multiplied by exp(u), u drawn from [-tint, tint]: another colour of light or of
+            stain.
+
+    Raises:
+        UserError: If the powers are none.
+    """
+
+    gamma: tuple[float, float] = (1.0, 1.0)
+    tint: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self.gamma
+        if not 0 < low <= high or self.tint < 0:
+            raise UserError(
+                f"gamma={low:g}-{high:g} with tint={self.tint:g} is no light: give powers above 0, such as "
+                "gamma=0.6-1.6, and a tint of 0 or more."
+            )
+
+    def apply(self, example: Example, rng: np.random.Generator) -> Example:
+        """The example in another light.
+
+        Args:
+            example: Any. A target that a person gave is lit by the same light, as it may be a picture of the scene.
+            rng: Where chance comes from.
+        """
+        power = math.exp(rng.uniform(*(math.log(one) for one in self.gamma)))
+        powers = power * np.exp(rng.uniform(-self.tint, self.tint, 3))
+        values = np.arange(256)[:, None] / 255
+        table = np.rint(255 * values**powers).astype(np.uint8).T.reshape(-1).tolist()
+        return replace(
+            example,
+            image=example.image.point(table),
+            target=None if example.target is None else example.target.point(table),
+        )
+
+
+__all__ = ["Augmentation", "Light"]

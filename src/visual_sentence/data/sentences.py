@@ -195,6 +195,8 @@ class SentenceMaker:
     def _pair(self, place: int, setting: str, key: tuple[int, ...], must_fit: bool) -> Pair:
         rng = self._rng(*key)
         example = self._augmented(self.data.source[place], rng, setting, must_fit)
+        if self.data.light is not None:
+            example = self.data.light.apply(example, rng)
         return self.data.task.pair(example, rng, setting)
 
     def _augmented(self, example: Example, rng: np.random.Generator, setting: str, must_fit: bool) -> Example:

@@ -66,7 +66,14 @@ class SentenceTrainingConfig:
         default=None,
         metadata=says("Training time after which the run saves and ends, resumed parts included.", changeable=True),
     )
+    optimizer: Literal["adamw", "muon"] = field(
+        default="adamw",
+        metadata=says(
+            "AdamW for everything; or Muon for the matrices inside of layers and AdamW for tables and vectors."
+        ),
+    )
     learning_rate: float = field(default=3e-4, metadata=says("Highest learning rate of AdamW."))
+    muon_learning_rate: float = field(default=1e-2, metadata=says("Highest learning rate of Muon."))
     final_learning_rate: float = field(default=0.0, metadata=says("The cosine's end, as a share of the highest."))
     adam_beta1: float = field(default=0.9, metadata=says("Decay of AdamW's mean of gradients."))
     adam_beta2: float = field(default=0.95, metadata=says("Decay of AdamW's mean of squared gradients."))
@@ -157,7 +164,7 @@ class SentenceTrainingConfig:
 
 
 AT_LEAST_ONE = ("batch_size", "gradient_accumulation", "max_steps", "log_every", "keep_checkpoints")
-POSITIVE = ("learning_rate", "adam_epsilon", "lora_alpha", "temperature")
+POSITIVE = ("learning_rate", "muon_learning_rate", "adam_epsilon", "lora_alpha", "temperature")
 NOT_NEGATIVE = (
     "seed",
     "min_pairs",

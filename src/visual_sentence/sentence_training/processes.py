@@ -12,6 +12,7 @@ from ..modeling import SimLVMForVisualSentence
 from ..training.preparation import make_accelerator, release_accelerator
 from .config import SentenceTrainingConfig
 
+COPIES = "copies"
 SHARING = {DistributedType.FSDP: "fsdp2", DistributedType.DEEPSPEED: "deepspeed"}
 
 
@@ -59,7 +60,7 @@ def part_processes(accelerator: Accelerator) -> None:
 
 def sharing(accelerator: Accelerator) -> str:
     """How the processes share a model, which decides what an optimizer's state looks like."""
-    return SHARING.get(accelerator.distributed_type, "copies")
+    return SHARING.get(accelerator.distributed_type, COPIES)
 
 
 def is_set(name: str) -> bool:

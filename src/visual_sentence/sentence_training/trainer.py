@@ -28,7 +28,8 @@ from .lora import TunedModel
 from .machine import product_flops
 from .meter import Meter, training_flops
 from .objective import NextToken
-from .processes import part_processes, share_model, sharing
+from .optimizer import PEAK, make_optimizer
+from .processes import COPIES, part_processes, share_model, sharing
 from .weights import ShardedState
 
 MODEL_FOLDER, REPORT_FILE = "model", "training.json"
@@ -76,17 +77,8 @@ class SentenceTrainer:
         if config.gradient_checkpointing:
             enable_checkpointing(self.model)
         self.objective = objective.to(accelerator.device)
-        matrices = [parameter for parameter in tuned.trained if parameter.ndim > 1]
-        vectors = [parameter for parameter in tuned.trained if parameter.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(config.adam_beta1, config.adam_beta2),
-            eps=config.adam_epsilon,
-        )
+        named = [(name, one) for name, one in self.model.named_parameters() if one.requires_grad]
+        optimizer = make_optimizer(config, named, sharing(accelerator) != COPIES)
         self.schedule = Schedule(config.warmup_steps, config.max_steps, config.schedule == "cosine")
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         length = feed.collator.max_images * feed.collator.tokens_per_image
@@ -132,7 +124,8 @@ class SentenceTrainer:
             last = stop is not None or self.step == config.max_steps
             if last or self.step % config.log_every == 0:
                 found = meter.read(watch.seconds)
-                self.log.record(self.step, config.max_steps, {**found, "learning_rate": self._rate(self.step - 1)})
+                found["learning_rate"] = config.learning_rate * self._factor(self.step - 1)
+                self.log.record(self.step, config.max_steps, found)
             if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
                 self._save()
                 saved = self.step
@@ -150,18 +143,17 @@ class SentenceTrainer:
             f"{each / 1e9:.0f} GFLOP/s"
         )
 
-    def _rate(self, step: int) -> float:
+    def _factor(self, step: int) -> float:
+        """What the highest rates are multiplied by."""
         floor = self.config.final_learning_rate
         factor = self.schedule.factor(step)
-        if step >= self.config.warmup_steps:
-            factor = floor + (1 - floor) * factor
-        return self.config.learning_rate * factor
+        return factor if step < self.config.warmup_steps else floor + (1 - floor) * factor
 
     def _take(self, parts: list[SentenceBatch], watch: StopWatch) -> tuple[dict[str, float], int, str | None]:
         """One step; its terms, its tokens, and why the run has to stop: the same in all processes."""
         accelerator = self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(self.step)
+            group["lr"] = group[PEAK] * self._factor(self.step)
         own = torch.tensor([sum(part.asked for part in parts), sum(part.tokens for part in parts)])
         asked, tokens = accelerator.reduce(own.to(accelerator.device), "sum").tolist()
         sums: dict[str, torch.Tensor] = {}
