@@ -20,11 +20,14 @@ class SimLVMCompletion(ModelOutput):
         image_tokens: [B, n, h, w] int64 in [0, K).
         log_likelihood: [B] float32, in nats, of the generated places among image tokens, without temperature.
         candidates: [B, c, n, h, w], all candidates, the likeliest first; None where there was one.
+        expected_codes: [B, c, n, D, h, w] float32, of all candidates in the same order: the mean code of each place
+            over all tokens that could have been chosen there; None where they were not asked for.
     """
 
     image_tokens: torch.LongTensor | None = None
     log_likelihood: torch.FloatTensor | None = None
     candidates: torch.LongTensor | None = None
+    expected_codes: torch.FloatTensor | None = None
 
 
 @dataclass
@@ -75,11 +78,20 @@ class LikelihoodRecorder(LogitsProcessor):
         converter: Knows the image tokens' ids.
         prompt_length: Tokens in front of the first generated one.
         known: As for `ImageTokensOnly`.
+        codes: [K, D]; where they are given, `expected` is filled: for each place the mean code [B, D] over the tokens
+            that may come, at a known place the known one's.
     """
 
-    def __init__(self, converter: ImageTokenConverter, prompt_length: int, known: torch.Tensor | None = None):
-        self.converter, self.prompt_length, self.known = converter, prompt_length, known
+    def __init__(
+        self,
+        converter: ImageTokenConverter,
+        prompt_length: int,
+        known: torch.Tensor | None = None,
+        codes: torch.Tensor | None = None,
+    ):
+        self.converter, self.prompt_length, self.known, self.codes = converter, prompt_length, known, codes
         self.total: torch.Tensor | None = None
+        self.expected: list[torch.Tensor] = []
         self._last: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -87,7 +99,18 @@ class LikelihoodRecorder(LogitsProcessor):
         self.count(input_ids)
         first = self.converter.offset
         self._last = scores[:, first : first + self.converter.codebook_size].float().log_softmax(-1)
+        if self.codes is not None:
+            self.expected.append(self._expectation(input_ids.shape[1] - self.prompt_length))
         return scores
+
+    def _expectation(self, place: int) -> torch.Tensor:
+        """[B, D], of the place whose likelihoods were found last."""
+        mean = self._last.exp() @ self.codes
+        if self.known is None:
+            return mean
+        known = self.known[:, place].to(mean.device)
+        tokens = self.converter.to_tokens(torch.where(known < 0, self.converter.offset, known))
+        return torch.where((known < 0)[:, None], mean, self.codes[tokens])
 
     def count(self, input_ids: torch.LongTensor) -> None:
         """Takes the last id of each row [B, L] as chosen; called once more behind the last step."""
@@ -105,7 +128,7 @@ class LikelihoodRecorder(LogitsProcessor):
 class SentenceGeneration:
     """What a model of visual sentences does with `generate`.
 
-    It has `config`, `converter`, `fill` and `tokenize`; see `SimLVMForVisualSentence`.
+    It has `config`, `converter`, `fill`, `tokenize` and `image_codes`; see `SimLVMForVisualSentence`.
     """
 
     @torch.no_grad()
@@ -137,6 +160,7 @@ class SentenceGeneration:
         seed: int | None = None,
         share_prefix: bool = True,
         prefix: SentencePrefix | None = None,
+        expect_codes: bool = False,
     ) -> SimLVMCompletion:
         """Goes on with sentences by whole images.
 
@@ -157,6 +181,7 @@ class SentenceGeneration:
             seed: Makes draws repeatable.
             share_prefix: Whether what all rows begin with is read once; the tokens are the same.
             prefix: Stands before every row, already read.
+            expect_codes: Whether `expected_codes` are given, too.
 
         Raises:
             ValueError: If the sentence grows too long, or arguments contradict each other.
@@ -175,8 +200,9 @@ class SentenceGeneration:
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            out, likelihood = self._go_on(ids, mask, cache, known, num_images, do_sample=do_sample, **drawing)
-        return self._as_completion(out, likelihood, num_images, num_candidates)
+            codes = self.image_codes() if expect_codes else None
+            out, recorder = self._go_on(ids, mask, cache, known, num_images, codes, do_sample=do_sample, **drawing)
+        return self._as_completion(out, recorder, num_images, num_candidates)
 
     def _go_on(
         self,
@@ -185,11 +211,12 @@ class SentenceGeneration:
         cache: Cache | None,
         known: torch.Tensor | None,
         num_images: int,
+        codes: torch.Tensor | None,
         **drawing,
-    ) -> tuple[torch.LongTensor, torch.FloatTensor]:
-        """Ids [B, n * T] of what follows, and its log-likelihood [B]."""
+    ) -> tuple[torch.LongTensor, LikelihoodRecorder]:
+        """Ids [B, n * T] of what follows, and who knows how likely it is."""
         added = num_images * self.config.tokens_per_image
-        recorder = LikelihoodRecorder(self.converter, ids.shape[1], known)
+        recorder = LikelihoodRecorder(self.converter, ids.shape[1], known, codes)
         steps = LogitsProcessorList([recorder, ImageTokensOnly(self.converter, ids.shape[1], known)])
         out = self.generate(
             input_ids=ids,
@@ -203,7 +230,7 @@ class SentenceGeneration:
             **drawing,
         )
         recorder.count(out)
-        return out[:, -added:], recorder.total
+        return out[:, -added:], recorder
 
     def _check_request(
         self, ids: torch.Tensor, prefix: SentencePrefix | None, num_images: int, num_candidates: int, do_sample: bool
@@ -262,12 +289,18 @@ class SentenceGeneration:
         return ids, mask, cache
 
     def _as_completion(
-        self, ids: torch.Tensor, likelihood: torch.Tensor, num_images: int, num_candidates: int
+        self, ids: torch.Tensor, recorder: LikelihoodRecorder, num_images: int, num_candidates: int
     ) -> SimLVMCompletion:
-        tokens = self.converter.to_tokens(ids).view(-1, num_candidates, num_images, *self.config.vq_config.grid_size)
-        likelihood, order = likelihood.view(-1, num_candidates).sort(dim=1, descending=True, stable=True)
-        tokens = tokens[torch.arange(len(tokens), device=tokens.device)[:, None], order]
-        return SimLVMCompletion(tokens[:, 0], likelihood[:, 0], tokens if num_candidates > 1 else None)
+        shape = (-1, num_candidates, num_images, *self.config.vq_config.grid_size)
+        tokens = self.converter.to_tokens(ids).view(*shape)
+        likelihood, order = recorder.total.view(-1, num_candidates).sort(dim=1, descending=True, stable=True)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+        tokens = tokens[rows, order]
+        codes = None
+        if recorder.expected:
+            found = torch.stack(recorder.expected, dim=1)  # [B * c, n * T, D]
+            codes = found.view(*shape, found.shape[-1]).movedim(-1, 3)[rows, order]
+        return SimLVMCompletion(tokens[:, 0], likelihood[:, 0], tokens if num_candidates > 1 else None, codes)
 
 
 def common_length(ids: torch.Tensor, mask: torch.Tensor) -> int:

@@ -159,8 +159,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         """Copies the codebook's entries under the embeddings, where the config wants them there."""
         embedding = self.language_model.get_input_embeddings()
         if isinstance(embedding, CodebookEmbedding):
-            every = torch.arange(self.config.codebook_size, device=embedding.codes.device)
-            embedding.codes.copy_(self.vqgan.quantizer.lookup(every[None, None])[0, :, 0].T)
+            embedding.codes.copy_(self.image_codes())
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's."""
@@ -196,6 +195,17 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
     def draw(self, image_tokens: torch.Tensor) -> torch.Tensor:
         """Images [B, C, S, S] in about [-1, 1] of image tokens [B, T] or [B, h, w]."""
         return self.vqgan.decode(as_token_maps(image_tokens, self.config.vq_config.grid_size).to(self.vqgan.device))
+
+    @torch.no_grad()
+    def draw_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, S, S] in about [-1, 1] of codes [B, D, h, w], which need not be entries of the codebook."""
+        return self.vqgan.decode_codes(codes.to(self.vqgan.device))
+
+    @torch.no_grad()
+    def image_codes(self) -> torch.Tensor:
+        """The code [K, D] float32 of every image token."""
+        every = torch.arange(self.config.codebook_size, device=self.vqgan.device)
+        return self.vqgan.quantizer.lookup(every[None, None])[0, :, 0].T
 
     def fill(self, input_ids: torch.LongTensor, pixel_values: torch.Tensor | None) -> torch.LongTensor:
         """Ids with the pictures' tokens in their places.

@@ -42,7 +42,7 @@ def complete(
         int | None, typer.Option(min=1, help="Draw so many answers and keep the likeliest; else no draw.")
     ] = None,
     average: Annotated[
-        bool, typer.Option("--average", help="Of these answers take the mean picture, not the likeliest.")
+        bool, typer.Option("--average", help="Take the mean of what the model expects, over all samples.")
     ] = False,
     temperature: Annotated[float | None, typer.Option(help="Of the draw: divides the logits.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Of the draw: only the k likeliest tokens.")] = None,

@@ -44,7 +44,10 @@ def evaluate_completion(
         int | None, typer.Option(min=11, help="Side that pictures are stretched to before the task; else their own.")
     ] = None,
     candidates: Annotated[
-        int, typer.Option(min=1, help="Above 1: draw so many answers and take their mean picture; else the likeliest.")
+        int,
+        typer.Option(
+            min=1, help="Above 1: draw so many answers, take the mean of what is expected; else the likeliest."
+        ),
     ] = 1,
     instances: Annotated[
         bool, typer.Option("--instances", help="Compare the connected parts of masks too (AJI, for nuclei).")

@@ -152,6 +152,31 @@ def test_candidates_come_by_their_likelihood(simlvm):
         torch.testing.assert_close(found.log_likelihood[place], likelihoods[0], atol=1e-4, rtol=0)
 
 
+@torch.no_grad()
+def test_expected_codes_are_means_over_all_tokens_of_each_place(simlvm):
+    ids, first = sentence(simlvm, 2, rows=2), simlvm.config.image_token_offset
+    found = simlvm.complete(ids, do_sample=True, num_candidates=3, temperature=0.5, seed=3, expect_codes=True)
+    codes = simlvm.image_codes()
+    assert codes.shape == (K, simlvm.config.vq_config.codebook_dim)
+    assert torch.equal(codes[5], simlvm.vqgan.quantizer.lookup(torch.tensor([[[5]]]))[0, :, 0, 0])
+    for place in range(2):
+        whole = torch.cat([ids[place].expand(3, -1), found.candidates[place].flatten(1) + first], 1)
+        chances = simlvm(input_ids=whole).logits[:, -T - 1 : -1, first : first + K].softmax(-1)
+        expected = (chances @ codes).view(3, 1, 4, 4, -1).movedim(-1, 2)
+        torch.testing.assert_close(found.expected_codes[place], expected, atol=1e-4, rtol=0)
+    assert simlvm.complete(ids).expected_codes is None
+
+
+@pytest.mark.parametrize("variant", TWO)
+def test_the_expected_code_of_a_known_place_is_its_own(make_variant, variant):
+    model = make_variant(variant)
+    known = torch.arange(T)[None].clone()
+    known[0, 6:] = -1
+    found = model.complete(sentence(model, 1), known_tokens=known, expect_codes=True).expected_codes
+    assert torch.equal(found[0, 0, 0].flatten(1).T[:6], model.image_codes()[:6])
+    assert not torch.equal(found[0, 0, 0].flatten(1).T[6:], model.image_codes()[6:T])
+
+
 def test_the_likeliest_of_one_is_the_likeliest(simlvm):
     ids = sentence(simlvm, 2)
     assert torch.equal(

@@ -104,7 +104,7 @@ class VisualSentencePipeline(VisualPipeline):
             top_k: Draw from so many likeliest tokens; 0 for all.
             top_p: Draw from the likeliest tokens of this total probability.
             num_candidates: Draws per query, of which the likeliest is kept.
-            average: Whether the picture is the mean of the candidates' pictures instead.
+            average: Whether the picture is the mean of what the model expects, over all candidates, instead.
             seed: Makes draws repeatable.
             on_error: "raise", or "report" an input that cannot be read in its place, see `VisualPipeline`.
 

@@ -146,7 +146,8 @@ class SentenceCompleter:
             palette: Of label maps, see `reading_of`.
             **generation: `do_sample`, `temperature`, `top_k`, `top_p`, `num_candidates`, `seed`, as for the model's
                 `complete`. Draws repeat where the batches are the same; batch i draws with `seed` + i. With
-                `average` the picture is the mean of the candidates' pictures, the tokens are the likeliest's.
+                `average` the picture is drawn of the codes that the model expected at each place, the mean over all
+                candidates; the tokens are the likeliest candidate's.
 
         Returns:
             An answer for each, in order.
@@ -296,21 +297,21 @@ class SentenceCompleter:
             generation = {**generation, "seed": generation["seed"] + number}
         generation = dict(generation)
         average = generation.pop("average", False)
-        found = _as_user_error(self.model.complete, **inputs, **options, **generation)
+        found = _as_user_error(self.model.complete, **inputs, **options, **generation, expect_codes=average)
         count = found.image_tokens.shape[1]
         tokens = found.image_tokens.flatten(0, 1)
-        drawn = self._mean_of_candidates(found.candidates) if average else self.model.draw(tokens).float().cpu()
+        drawn = self._mean_picture(found.expected_codes) if average else self.model.draw(tokens).float().cpu()
         likelihoods = found.log_likelihood.float().repeat_interleave(count).tolist()
         candidates: list = [None] * len(tokens)
         if found.candidates is not None:
             candidates = list(found.candidates.transpose(1, 2).flatten(0, 1).cpu())
         return list(zip(drawn, tokens.cpu(), likelihoods, candidates, strict=True))
 
-    def _mean_of_candidates(self, candidates: torch.Tensor) -> torch.Tensor:
-        """The mean picture [B * n, 3, S, S] of candidates [B, c, n, h, w], each clipped to what a picture can show."""
-        batch, count, images = candidates.shape[:3]
-        drawn = torch.cat([self.model.draw(one.flatten(0, 1)).float().cpu().clamp(-1, 1) for one in candidates])
-        return drawn.view(batch, count, images, *drawn.shape[1:]).mean(1).flatten(0, 1)
+    def _mean_picture(self, codes: torch.Tensor) -> torch.Tensor:
+        """The mean picture [B * n, 3, S, S] of candidates' codes [B, c, n, D, h, w], each clipped to what shows."""
+        batch, _, images = codes.shape[:3]
+        drawn = torch.stack([self.model.draw_codes(one.flatten(0, 1)).float().cpu().clamp(-1, 1) for one in codes])
+        return drawn.view(batch, -1, images, *drawn.shape[2:]).mean(1).flatten(0, 1)
 
 
 def content_digest(picture: Image.Image) -> bytes:

@@ -27,8 +27,6 @@ def check_generation(generation: dict[str, Any]) -> None:
     for name, is_good, wanted in ranges:
         if name in generation and not is_good(generation[name]):
             raise UserError(f"{name} is {generation[name]}, but has to be {wanted}.")
-    if generation.get("average") and generation.get("num_candidates", 1) < 2:
-        raise UserError("average takes the mean of several candidates, but there is one: pass num_candidates=8, say.")
     idle = [name for name in SAMPLING if name in generation and generation[name] != {"top_k": 0}.get(name, 1)]
     if idle and not generation.get("do_sample"):
         raise UserError(
@@ -52,14 +50,9 @@ def sampling(
         top_k: As for `complete`.
         top_p: As for `complete`.
         seed: Of the draw.
-        average: Whether the answer is the mean of the candidates' pictures.
-
-    Raises:
-        UserError: If there are no candidates to take the mean of.
+        average: Whether the answer is the mean of what the model expects, over all candidates.
     """
-    if average and (samples or 1) < 2:
-        raise UserError("--average takes the mean of several candidates, but there is one: give --samples 8, say.")
     given = {"num_candidates": samples, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     given = {name: value for name, value in given.items() if value is not None}
     more = {"average": True} if average else {}
-    return {"do_sample": True, "seed": seed, **given, **more} if given else {}
+    return {"do_sample": True, "seed": seed, **given, **more} if given else more

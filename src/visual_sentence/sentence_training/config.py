@@ -214,7 +214,9 @@ LVM = {
 SMALL = {
     "max_steps": 1000,
     "batch_size": 4,
-    "learning_rate": 1e-3,
+    "optimizer": "muon",
+    "learning_rate": 3e-3,
+    "muon_learning_rate": 1e-2,
     "warmup_steps": 50,
     "min_pairs": 5,
     "max_pairs": 5,

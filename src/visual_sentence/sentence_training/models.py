@@ -175,8 +175,7 @@ def start_from_codes(model: SimLVMForVisualSentence) -> None:
     Args:
         model: With random tables and a trained image tokenizer.
     """
-    tokens = torch.arange(model.config.codebook_size, device=model.device)
-    codes = model.vqgan.quantizer.lookup(tokens[None, None])[0, :, 0].T.float()
+    codes = model.image_codes()
     codes = codes / codes.norm(dim=1).square().mean().sqrt()
     first = model.converter.offset
     tables = [model.get_input_embeddings(), model.get_output_embeddings(), model.aligned_embedding]
