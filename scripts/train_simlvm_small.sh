@@ -13,8 +13,9 @@ mkdir -p "$out"
 [ -f "$out/pictures.parquet" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/build_pairs.py" --columns pictures --augment \
     --size 64 --output "$out/pictures.parquet" --data \
     "segmentation:shapes[:2000]" "denoising:shapes[2000:3000]?sigma=50" "brightness:shapes[3000:4000]?factor=0.4" \
-    "colourisation:shapes[4000:5000]" "segmentation:$data/camvid/train.parquet?foreground=3&draws=3" \
-    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=8"
+    "colourisation:shapes[4000:5000]" \
+    "segmentation:$data/camvid/train.parquet?foreground=3&draws=5&gamma=0.5-2&tint=0.15" \
+    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=12&gamma=0.6-1.6&tint=0.3"
 
 [ -d "$out/vqgan/model" ] || OMP_NUM_THREADS=2 "$python" "$here/scripts/train_vqgan.py" --preset small --tracker none \
     --config "$here/hub_configs/vqgan-sentence-64" --data "$out/pictures.parquet" --output "$out/vqgan" \
@@ -22,9 +23,10 @@ mkdir -p "$out"
 
 OMP_NUM_THREADS=1 "$python" "$here/scripts/tokenize_dataset.py" --model "$out/vqgan/model" --output "$out/tokens" \
     --workers 2 --augment --data \
-    "segmentation:shapes[:2500]" "denoising:shapes[2500:5000]?sigma=50" "brightness:shapes[5000:7500]?factor=0.4" \
-    "colourisation:shapes[7500:10000]" "segmentation:$data/camvid/train.parquet?foreground=3&draws=5" \
-    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=14"
+    "segmentation:shapes[:3000]" "denoising:shapes[3000:6000]?sigma=50" "brightness:shapes[6000:9000]?factor=0.4" \
+    "colourisation:shapes[9000:12000]" \
+    "segmentation:$data/camvid/train.parquet?foreground=3&draws=12&gamma=0.5-2&tint=0.15" \
+    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=28&gamma=0.6-1.6&tint=0.3"
 
 train() {
     [ -d "$out/$1/model" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/train_simlvm.py" --preset small --from-scratch \
@@ -32,9 +34,9 @@ train() {
         --tracker none --resume latest "${@:2}"
 }
 # about equal times; recurrent layers go token by token, so they are given larger batches and fewer of them
-train simlvm-small-64 &
+train simlvm-small-64 --max-steps 1900 &
 llama=$!
-train simlvm-gru-small-64 --batch-size 8 --max-steps 370 --learning-rate 1.5e-3 --warmup-steps 30 &
+train simlvm-gru-small-64 --batch-size 16 --max-steps 330 --warmup-steps 20 &
 gru=$!
 wait "$llama"
 wait "$gru"
