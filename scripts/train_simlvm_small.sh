@@ -25,7 +25,7 @@ OMP_NUM_THREADS=1 "$python" "$here/scripts/tokenize_dataset.py" --model "$out/vq
     --workers 2 --augment --data \
     "segmentation:shapes[:3000]" "denoising:shapes[3000:6000]?sigma=50" "brightness:shapes[6000:9000]?factor=0.4" \
     "colourisation:shapes[9000:12000]" \
-    "segmentation:$data/camvid/train.parquet?foreground=3&draws=12&gamma=0.5-2&tint=0.15" \
+    "segmentation:$data/camvid/train.parquet?foreground=3&draws=20&gamma=0.5-2&tint=0.15" \
     "segmentation:$data/nuclei/dsb-he-train.parquet?draws=28&gamma=0.6-1.6&tint=0.3"
 
 train() {
