@@ -9,7 +9,7 @@ READY  := $(VENV)/ready-$(STATE)
 .PHONY: demo test test-fast lint format clean help
 
 help:
-	@echo "make demo       set up, turn photographs into words, answer a question (demo/index.html)"
+	@echo "make demo       set up, photographs to words, a question, visual sentences (demo/index.html)"
 	@echo "make test       set up, run all tests"
 	@echo "make test-fast  set up, run the tests that take less than ten seconds each"
 	@echo "make lint       check style        make format  mend it"

@@ -133,6 +133,8 @@ class SimLVMProcessor(ProcessorMixin):
     ) -> list[np.ndarray]:
         """The model's images as label maps: each pixel the colour of the palette that is nearest (Painter).
 
+        Colours are read before maps are stretched: a colour between those of two classes may be a third's.
+
         Args:
             pixel_values: [B, 3, S, S] in [-1, 1].
             palette: Colours of class 0, 1, ...; see `palette_of`.
@@ -141,7 +143,12 @@ class SimLVMProcessor(ProcessorMixin):
         Returns:
             B arrays [H, W] int64, places in the palette.
         """
-        return [nearest_colours(np.asarray(picture), palette) for picture in self.postprocess(pixel_values, sizes)]
+        maps = [nearest_colours(np.asarray(picture), palette) for picture in self.postprocess(pixel_values)]
+        if sizes is None:
+            return maps
+        drawn = (Image.fromarray(labels.astype(np.int32)) for labels in maps)
+        nearest = Image.Resampling.NEAREST
+        return [np.asarray(one.resize(size, nearest), np.int64) for one, size in zip(drawn, sizes, strict=True)]
 
     def _sentences(
         self, pairs: Sequence | None, query: object, frames: Sequence | None, num_images: int

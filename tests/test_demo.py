@@ -7,7 +7,11 @@ import pytest
 from PIL import Image
 
 from visual_sentence import UserError
-from visual_sentence.demo import EXAMPLES, QUESTION, SHOWN, DemoResult, load_photographs, render_page, run_demo
+from visual_sentence.demo import EXAMPLES, QUESTION, SHOWN, DemoResult, SentenceResult, WordsResult, run_demo
+from visual_sentence.demo.page import render_page
+from visual_sentence.demo.results import sentence_result
+from visual_sentence.demo.sentences import TASKS
+from visual_sentence.demo.words_picture import load_photographs
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +24,7 @@ def demo(offline_models, tmp_path_factory):
 
 @pytest.mark.offline_stack
 def test_the_answer_is_right(demo):
-    _, result = demo
+    result = demo[1].photographs
     assert set(result.probabilities) == set(EXAMPLES)
     assert sum(result.probabilities.values()) == pytest.approx(1, abs=1e-6)
     assert result.answer == "motorcycle"
@@ -36,16 +40,40 @@ def test_picture_and_page_are_written(demo):
         assert min(picture.size) > 900
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert 'src="words.png"' in page and "http" not in page  # one page that needs nothing from elsewhere
-    for label, probability in result.probabilities.items():
+    for label, probability in result.photographs.probabilities.items():
         assert f"<td>{label}</td><td>{probability:.1%}</td>" in page
     assert '<span class="answer">motorcycle</span>' in page
-    for word in result.words[QUESTION]:
+    for word in result.photographs.words[QUESTION]:
         assert word in page
 
 
+@pytest.mark.offline_stack
+def test_visual_sentences_are_measured_and_shown(demo):
+    folder, result = demo
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert [one.title for one in result.sentences] == [title for title, _ in TASKS.values()]
+    for one in result.sentences:
+        assert set(one.references) == {"copy_input", "copy_last_target", "nearest_target"} and one.queries == 16
+        assert f">{one.shown(one.value)}<" in page and one.shown(one.references[one.best_reference]) in page
+        with Image.open(folder / one.picture) as sheet:
+            sheet.load()
+            assert sheet.height > 5 * 128
+    masks, denoised = result.sentences[:2]
+    assert masks.measure == "dice" and masks.value > masks.references[masks.best_reference] + 0.2
+    assert denoised.measure == "psnr" and denoised.value > denoised.references[denoised.best_reference] + 2
+
+
+def test_numbers_of_sentences_leave_the_bound_out():
+    references = {"copy_input": {"dice": None, "psnr": 9.0}, "tokenizer": {"dice": None, "psnr": 30.0}}
+    row = {"dice": None, "psnr": 20.25, "n": 3, "references": references}
+    found = sentence_result("Denoising", "a.png", {"results": [row]}, "tokenizer")
+    assert found == SentenceResult("Denoising", "a.png", "psnr", 20.25, {"copy_input": 9.0}, 3)
+    assert found.best_reference == "copy_input" and found.shown(20.25) == "20.2 dB"
+
+
 def test_the_page_shows_text_as_text():
-    result = DemoResult({}, {"<b>cat</b>": 1.0}, "Words: a < b & c")
-    page = render_page(result)
+    result = DemoResult(WordsResult({}, {"<b>cat</b>": 1.0}, "Words: a < b & c"))
+    page = render_page(result, "words.png")
     assert "<b>cat" not in page and "&lt;b&gt;cat" in page
     assert re.search(r"<pre>Words: a &lt; b &amp; c</pre>", page)
 

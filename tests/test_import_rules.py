@@ -84,7 +84,7 @@ ROOMS = {
         *("captioning", "completion", "errors", "few_shot", "hub_code", "image_io", "language", "masked_restoration"),
         *("modeling", "reconstruction", "references", "restoration", "sentence_completion", "words"),
     },
-    "demo": {"completion", "errors", "few_shot", "image_io", "references", "words"},
+    "demo": {"completion", "data", "errors", "few_shot", "image_io", "references", "sentence_completion", "words"},
     "registration": {"modeling", "pipelines", "sentence_completion"},
     "__init__": {"errors", "hub", "image_io", "language", "modeling", "offline", "registration"},
 }

@@ -203,14 +203,13 @@ class AnswerReader:
         return canvas
 
     def _labels(self, pixel_values: torch.Tensor, size: tuple[int, int], palette: Sequence[Colour]) -> np.ndarray:
-        """[H, W] int64; read before it is stretched, as a colour between those of two classes may be a third's."""
-        (drawn,) = self.processor.postprocess(pixel_values[None])
+        """[H, W] int64; where the model's view did not reach, the class of black."""
         seen = (min(size),) * 2 if self._crops else size
-        labels = Image.fromarray(nearest_colours(np.asarray(drawn), palette).astype(np.int32))
-        canvas = Image.new("I", size, int(nearest_colours(np.zeros((1, 1, 3), np.uint8), palette)[0, 0]))
-        labels = labels.resize(seen, Image.Resampling.NEAREST)
-        canvas.paste(labels, ((size[0] - seen[0]) // 2, (size[1] - seen[1]) // 2))
-        return np.asarray(canvas, dtype=np.int64)
+        (labels,) = self.processor.postprocess_label_maps(pixel_values[None], palette, [seen])
+        found = np.full(size[::-1], nearest_colours(np.zeros((1, 1, 3), np.uint8), palette)[0, 0], np.int64)
+        left, top = (size[0] - seen[0]) // 2, (size[1] - seen[1]) // 2
+        found[top : top + seen[1], left : left + seen[0]] = labels
+        return found
 
     def read(
         self,
