@@ -32,6 +32,8 @@ class SimLVMConfig(PretrainedConfig):
         aligned_tokens: Whether to a token's embedding that of the token is added which stands one image before the one
             to come: of a target's, the query's at the same place. Beyond the papers, for small models.
         max_images: Images of the longest sentence, the answer counted in.
+        mean_candidates: Draws whose mean is the answer where a user asks for no way of choosing tokens; 1 for the
+            likeliest tokens.
         train_vqgan: Whether the image tokenizer is trained with the language model (its own loss is added where images
             are given) or frozen.
 
@@ -52,6 +54,7 @@ class SimLVMConfig(PretrainedConfig):
         grid_positions: bool = False,
         aligned_tokens: bool = False,
         max_images: int = 16,
+        mean_candidates: int = 1,
         train_vqgan: bool = False,
         **kwargs,
     ):
@@ -72,9 +75,12 @@ class SimLVMConfig(PretrainedConfig):
         self.grid_positions = grid_positions
         self.aligned_tokens = aligned_tokens
         self.max_images = max_images
+        self.mean_candidates = mean_candidates
         self.train_vqgan = train_vqgan
         self.make_converter()  # refuses ids that do not go together
         longest = getattr(self.text_config, "max_position_embeddings", None)
+        if mean_candidates < 1:
+            raise ValueError(f"mean_candidates is {mean_candidates}, but an answer is made of at least one: give 1.")
         if max_images < 2:
             raise ValueError(f"max_images is {max_images}, but a sentence has at least a query and its answer: give 2.")
         if longest is not None and max_images * self.tokens_per_image > longest:

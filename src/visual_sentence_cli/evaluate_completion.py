@@ -44,11 +44,9 @@ def evaluate_completion(
         int | None, typer.Option(min=11, help="Side that pictures are stretched to before the task; else their own.")
     ] = None,
     candidates: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Above 1: draw so many answers, take the mean of what is expected; else the likeliest."
-        ),
-    ] = 1,
+        int | None,
+        typer.Option(min=1, help="Draws whose mean is the answer; 1: the likeliest tokens; else the model's own way."),
+    ] = None,
     instances: Annotated[
         bool, typer.Option("--instances", help="Compare the connected parts of masks too (AJI, for nuclei).")
     ] = False,
@@ -74,7 +72,10 @@ def evaluate_completion(
     chosen = {name: value for name, value in given.items() if value is not None}
     asked, shown = parse_request(data, task, chosen, pairs_from)
     completer = SentenceCompleter.load(model, device)
-    generation = sampling(candidates, None, None, None, seed, average=True) if candidates > 1 else {}
+    generation = {}
+    if candidates is not None:
+        several = sampling(candidates, None, None, None, seed, average=True)
+        generation = several if candidates > 1 else {"do_sample": False}
     measured = evaluate_completion(completer, asked, setting, shown, batch_size, generation, sheet)
     result = {"model": model, **measured}
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else table(result))

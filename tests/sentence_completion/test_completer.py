@@ -78,6 +78,21 @@ def test_the_mean_of_what_the_model_expects_is_the_answer_where_it_is_asked_for(
         assert not torch.allclose(other.pixel_values, one.pixel_values, atol=1e-2)
 
 
+def test_a_model_may_name_the_draws_whose_mean_is_its_answer(make_simlvm, make_simlvm_processor, pairs):
+    asked, model = [Question(pairs, noise(40))], make_simlvm()
+    completer = SentenceCompleter(model, make_simlvm_processor())
+    (likeliest,) = completer.complete(asked)
+    assert completer.default_generation == {}
+    model.config.mean_candidates = 3
+    (own,) = completer.complete(asked)
+    (mean,) = completer.complete(asked, do_sample=True, num_candidates=3, seed=0, average=True)
+    assert torch.equal(own.pixel_values, mean.pixel_values) and torch.equal(own.candidates, mean.candidates)
+    (plain,) = completer.complete(asked, do_sample=False)
+    assert torch.equal(plain.pixel_values, likeliest.pixel_values) and plain.candidates is None
+    with pytest.raises(ValueError, match="mean_candidates is 0"):
+        type(model.config)(mean_candidates=0)
+
+
 def test_sentences_of_all_kinds_come_back_in_order(completer, pairs):
     others = [(noise(7), noise(8))]
     sentences = [

@@ -118,6 +118,12 @@ class SentenceCompleter:
         model, processor, name = load_parts(reference)
         return cls(model.to(device), processor, name)
 
+    @property
+    def default_generation(self) -> dict[str, Any]:
+        """Options of `complete` where none is given: the likeliest tokens, or the mean of the config's draws."""
+        count = getattr(self.model.config, "mean_candidates", 1)
+        return {} if count == 1 else {"do_sample": True, "num_candidates": count, "seed": 0, "average": True}
+
     def check_fits(self, **parts: Any) -> None:
         """Refuses a sentence before it is completed.
 
@@ -145,9 +151,9 @@ class SentenceCompleter:
             output: "image", "mask", "labels", or "auto" for what the pairs' targets look like, see `reading_of`.
             palette: Of label maps, see `reading_of`.
             **generation: `do_sample`, `temperature`, `top_k`, `top_p`, `num_candidates`, `seed`, as for the model's
-                `complete`. Draws repeat where the batches are the same; batch i draws with `seed` + i. With
-                `average` the picture is drawn of the codes that the model expected at each place, the mean over all
-                candidates; the tokens are the likeliest candidate's.
+                `complete`; where none is given, those of `default_generation`. Draws repeat where the batches are the
+                same; batch i draws with `seed` + i. With `average` the picture is drawn of the codes that the model
+                expected at each place, the mean over all candidates; the tokens are the likeliest candidate's.
 
         Returns:
             An answer for each, in order.
@@ -156,6 +162,7 @@ class SentenceCompleter:
             UserError: If a sentence is not as described or too long, or an option makes no sense.
         """
         check_generation(generation)
+        generation = generation or self.default_generation
         asked = self._checked(sentences)
         readings: dict[str, Reading] = {}
         for one in asked:

@@ -99,7 +99,7 @@ def evaluate_completion(
         setting: How it is measured.
         pairs_from: Where pairs are drawn from; by default from `data`, but never of the query's own source picture.
         batch_size: Queries that are completed together.
-        generation: Options of `completer.complete`; greedy by default.
+        generation: Options of `completer.complete`; the model's own by default.
         sheet: Picture of some queries with their pairs and answers, the worst one among them, PNG.
 
     Returns:
@@ -125,7 +125,14 @@ def evaluate_completion(
         )
     if sheet is not None:
         check_place(sheet)
-    run = _Run(completer, data, setting, pairs_from or data, batch_size, dict(generation or {}))
+    run = _Run(
+        completer,
+        data,
+        setting,
+        pairs_from or data,
+        batch_size,
+        dict(generation or getattr(completer, "default_generation", {})),
+    )
     run.rows = SheetRows(max(setting.pairs), data.task.name) if sheet is not None else None
     run.measure()
     if run.rows is not None:
