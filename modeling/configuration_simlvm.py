@@ -31,6 +31,8 @@ class SimLVMConfig(PretrainedConfig):
             the papers, for small models.
         aligned_tokens: Whether to a token's embedding that of the token is added which stands one image before the one
             to come: of a target's, the query's at the same place. Beyond the papers, for small models.
+        aligned_layers: Residual convolutions by which that embedding sees what lies around its place; 0 for none.
+        aligned_width: C, their channels.
         max_images: Images of the longest sentence, the answer counted in.
         mean_candidates: Draws whose mean is the answer where a user asks for no way of choosing tokens; 1 for the
             likeliest tokens.
@@ -53,6 +55,8 @@ class SimLVMConfig(PretrainedConfig):
         embedding: str = "table",
         grid_positions: bool = False,
         aligned_tokens: bool = False,
+        aligned_layers: int = 0,
+        aligned_width: int = 128,
         max_images: int = 16,
         mean_candidates: int = 1,
         train_vqgan: bool = False,
@@ -74,11 +78,23 @@ class SimLVMConfig(PretrainedConfig):
         self.embedding = embedding
         self.grid_positions = grid_positions
         self.aligned_tokens = aligned_tokens
+        self.aligned_layers = aligned_layers
+        self.aligned_width = aligned_width
         self.max_images = max_images
         self.mean_candidates = mean_candidates
         self.train_vqgan = train_vqgan
         self.make_converter()  # refuses ids that do not go together
         longest = getattr(self.text_config, "max_position_embeddings", None)
+        if aligned_layers and not aligned_tokens:
+            raise ValueError(
+                f"aligned_layers is {aligned_layers}, but without aligned_tokens there is nothing that they read: "
+                "set it to true."
+            )
+        if aligned_layers < 0 or aligned_width < 1:
+            raise ValueError(
+                f"aligned_layers and aligned_width are {aligned_layers} and {aligned_width}: give at least 0 layers of "
+                "at least 1 channel."
+            )
         if mean_candidates < 1:
             raise ValueError(f"mean_candidates is {mean_candidates}, but an answer is made of at least one: give 1.")
         if max_images < 2:

@@ -40,8 +40,9 @@ class V2LConfig(CodecSizes, PretrainedConfig):
         commitment_loss_weight: Weight of the term that moves the encoder. The paper's beta of 0.3 is this one; the
             published code has 0.33 on the codebook term and 1 here.
         reconstruction_loss: "l2" (paper) or "l1" (published code).
-        block_out_channels: Channels of each level (paper, appendix A); 2 ** (levels - 1) pixels become one local
-            token, per side.
+        block_out_channels: Channels of each level (paper, appendix A); P * 2 ** (levels - 1) pixels become one
+            local token, per side.
+        patch_size: P; encoder and decoder see squares of P x P pixels as channels of one place (paper: 1).
         layers_per_block: Residual blocks of an encoder's level; the decoder has one more.
         latent_channels: Z, between encoder and quantizer.
         norm_num_groups: Groups of the normalisation.
@@ -78,6 +79,7 @@ class V2LConfig(CodecSizes, PretrainedConfig):
         commitment_loss_weight: float = 0.3,
         reconstruction_loss: str = "l2",
         block_out_channels: Sequence[int] = (128, 256, 256, 512),
+        patch_size: int = 1,
         layers_per_block: int = 2,
         latent_channels: int = 256,
         norm_num_groups: int = 32,
@@ -94,7 +96,7 @@ class V2LConfig(CodecSizes, PretrainedConfig):
                 f"num_global_tokens is {num_global_tokens}, but the codebook has {num_words} words: "
                 f"choose a number from 1 to {num_words}."
             )
-        check_codec_sizes(image_size, block_out_channels, norm_num_groups, reconstruction_loss)
+        check_codec_sizes(image_size, patch_size, block_out_channels, norm_num_groups, reconstruction_loss)
         self.encoder_type = encoder_type
         self.encoder_config = encoder_config or {"model_type": "clip"}
         self.encoder_name = encoder_name
@@ -114,6 +116,7 @@ class V2LConfig(CodecSizes, PretrainedConfig):
         self.commitment_loss_weight = commitment_loss_weight
         self.reconstruction_loss = reconstruction_loss
         self.block_out_channels = list(block_out_channels)
+        self.patch_size = patch_size
         self.layers_per_block = layers_per_block
         self.latent_channels = latent_channels
         self.norm_num_groups = norm_num_groups

@@ -21,7 +21,9 @@ class VQGANConfig(CodecSizes, PretrainedConfig):
     Args:
         image_size: Side of the images in pixels; others of a multiple of the downsampling factor work too.
         num_channels: C of the images.
-        block_out_channels: Channels of each level; f = 2 ** (levels - 1) pixels become one token, per side.
+        block_out_channels: Channels of each level; f = P * 2 ** (levels - 1) pixels become one token, per side.
+        patch_size: P; the encoder reads, and the decoder writes, squares of P x P pixels as channels of one place. 1 is
+            the papers' way; 2 trains several times faster on a CPU, as the largest level has a quarter of the places.
         layers_per_block: Residual blocks of an encoder's level; the decoder has one more.
         latent_channels: Z, between encoder and quantizer.
         codebook_size: K.
@@ -50,6 +52,7 @@ class VQGANConfig(CodecSizes, PretrainedConfig):
         image_size: int = 256,
         num_channels: int = 3,
         block_out_channels: Sequence[int] = (128, 256, 256, 512, 768),
+        patch_size: int = 1,
         layers_per_block: int = 2,
         latent_channels: int = 64,
         codebook_size: int = 8192,
@@ -66,7 +69,7 @@ class VQGANConfig(CodecSizes, PretrainedConfig):
         value_range: str = "symmetric",
         **kwargs,
     ):
-        check_codec_sizes(image_size, block_out_channels, norm_num_groups, reconstruction_loss)
+        check_codec_sizes(image_size, patch_size, block_out_channels, norm_num_groups, reconstruction_loss)
         if codebook not in CODEBOOKS:
             raise ValueError(f"codebook must be one of {', '.join(CODEBOOKS)}, got {codebook!r}.")
         if value_range not in VALUE_RANGES:
@@ -79,6 +82,7 @@ class VQGANConfig(CodecSizes, PretrainedConfig):
         self.image_size = image_size
         self.num_channels = num_channels
         self.block_out_channels = list(block_out_channels)
+        self.patch_size = patch_size
         self.layers_per_block = layers_per_block
         self.latent_channels = latent_channels
         self.codebook_size = codebook_size

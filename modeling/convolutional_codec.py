@@ -41,12 +41,14 @@ class ConvolutionalEncoder(nn.Module):
 
     Args:
         num_channels: C of the images.
-        block_out_channels: Channels of each level; 2 ** (levels - 1) pixels become one latent, per side.
+        block_out_channels: Channels of each level; P * 2 ** (levels - 1) pixels become one latent, per side.
         layers_per_block: Residual blocks of a level.
         latent_channels: Z.
         norm_num_groups: Groups of the normalisation; divides all channels.
         mid_block_attention: Whether there is self-attention at the smallest resolution.
         attention_levels: Levels with self-attention behind each residual block.
+        patch_size: P; squares of P x P pixels enter as P * P * C channels of one place, so that the costliest level
+            has P * P times fewer places.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class ConvolutionalEncoder(nn.Module):
         norm_num_groups: int,
         mid_block_attention: bool,
         attention_levels: Sequence[int] = (),
+        patch_size: int = 1,
     ):
         super().__init__()
+        self.patch_size = patch_size
         levels = range(len(block_out_channels))
         blocks = ("AttnDownEncoderBlock2D" if level in attention_levels else "DownEncoderBlock2D" for level in levels)
         self.net = diffusers_part("autoencoders.vae", "Encoder")(
-            in_channels=num_channels,
+            in_channels=num_channels * patch_size**2,
             out_channels=latent_channels,
             down_block_types=tuple(blocks),
             block_out_channels=tuple(block_out_channels),
@@ -76,9 +80,10 @@ class ConvolutionalEncoder(nn.Module):
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Latents [B, Z, h, w] of images [B, C, H, W]."""
         # convolutions and group norms are faster on a CPU with the channels innermost
-        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-        parts = pixel_values.split(images_at_once(pixel_values, pixel_values.shape[2] * pixel_values.shape[3]))
-        return torch.cat([self.net(part) for part in parts]) if len(parts) > 1 else self.net(pixel_values)
+        patches = F.pixel_unshuffle(pixel_values, self.patch_size) if self.patch_size > 1 else pixel_values
+        patches = patches.contiguous(memory_format=torch.channels_last)
+        parts = patches.split(images_at_once(patches, patches.shape[2] * patches.shape[3]))
+        return torch.cat([self.net(part) for part in parts]) if len(parts) > 1 else self.net(patches)
 
 
 class ConvolutionalDecoder(nn.Module):
@@ -92,6 +97,7 @@ class ConvolutionalDecoder(nn.Module):
         norm_num_groups: Groups of the normalisation.
         mid_block_attention: Whether there is self-attention at the smallest resolution.
         attention_levels: Levels with self-attention, numbered as in the encoder.
+        patch_size: P, as in the encoder.
         cross_attention: How the decoder looks at the global words; None where it does not.
         cross_attention_heads: Heads of that layer.
         context_dim: Dg, width of the global words' embeddings.
@@ -106,16 +112,18 @@ class ConvolutionalDecoder(nn.Module):
         norm_num_groups: int,
         mid_block_attention: bool,
         attention_levels: Sequence[int] = (),
+        patch_size: int = 1,
         cross_attention: str | None = None,
         cross_attention_heads: int = 8,
         context_dim: int = 768,
     ):
         super().__init__()
+        self.patch_size = patch_size
         levels = reversed(range(len(block_out_channels)))
         blocks = ("AttnUpDecoderBlock2D" if level in attention_levels else "UpDecoderBlock2D" for level in levels)
         self.net = diffusers_part("autoencoders.vae", "Decoder")(
             in_channels=latent_channels,
-            out_channels=num_channels,
+            out_channels=num_channels * patch_size**2,
             up_block_types=tuple(blocks),
             block_out_channels=tuple(block_out_channels),
             layers_per_block=layers_per_block,
@@ -160,7 +168,8 @@ class ConvolutionalDecoder(nn.Module):
             hidden = self._middle(hidden, context)
         for block in net.up_blocks:
             hidden = block(hidden)
-        return net.conv_out(net.conv_act(net.conv_norm_out(hidden)))
+        pixels = net.conv_out(net.conv_act(net.conv_norm_out(hidden)))
+        return F.pixel_shuffle(pixels, self.patch_size) if self.patch_size > 1 else pixels
 
     def _middle(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """The middle block with the words looked at before or behind its self-attention."""
@@ -281,15 +290,16 @@ def reconstruction_loss(kind: str, pixel_values: torch.Tensor, target: torch.Ten
 
 
 class CodecSizes:
-    """What follows from a config's `image_size` and `block_out_channels`."""
+    """What follows from a config's `image_size`, `patch_size` and `block_out_channels`."""
 
     image_size: int
+    patch_size: int
     block_out_channels: Sequence[int]
 
     @property
     def downsampling_factor(self) -> int:
         """f, pixels per side of one token."""
-        return 2 ** (len(self.block_out_channels) - 1)
+        return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
 
     @property
     def grid_size(self) -> tuple[int, int]:
@@ -304,19 +314,22 @@ class CodecSizes:
 
 
 def check_codec_sizes(
-    image_size: int, block_out_channels: Sequence[int], norm_num_groups: int, reconstruction: str
+    image_size: int, patch_size: int, block_out_channels: Sequence[int], norm_num_groups: int, reconstruction: str
 ) -> None:
     """Refuses sizes that contradict one another.
 
     Raises:
-        ValueError: If the image has no whole number of latents, the groups do not divide the channels, or the
-            reconstruction loss is unknown.
+        ValueError: If patches have no pixels, the image has no whole number of latents, the groups do not divide the
+            channels, or the reconstruction loss is unknown.
     """
-    factor = 2 ** (len(block_out_channels) - 1)
+    if patch_size < 1:
+        raise ValueError(f"patch_size is a number of pixels, at least 1, got {patch_size}.")
+    factor = patch_size * 2 ** (len(block_out_channels) - 1)
     if image_size % factor:
+        patches = f" over patches of {patch_size} pixels" if patch_size > 1 else ""
         raise ValueError(
             f"image_size {image_size} is not a multiple of the downsampling factor {factor} of "
-            f"{len(block_out_channels)} levels: the tokens would not cover the image."
+            f"{len(block_out_channels)} levels{patches}: the tokens would not cover the image."
         )
     odd = [channels for channels in block_out_channels if channels % norm_num_groups]
     if odd:

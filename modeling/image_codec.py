@@ -67,12 +67,14 @@ class ImageCodecModel(PreTrainedModel):
         sizes = {
             "num_channels": num_channels,
             "block_out_channels": config.block_out_channels,
+            "patch_size": config.patch_size,
             "layers_per_block": config.layers_per_block,
             "latent_channels": config.latent_channels,
             "norm_num_groups": config.norm_num_groups,
             "mid_block_attention": config.mid_block_attention,
             "attention_levels": getattr(config, "attention_levels", ()),
         }
+        self.num_channels = num_channels
         self.encoder = ConvolutionalEncoder(**sizes)
         self.quant_conv = nn.Conv2d(config.latent_channels, latent_dim, 1)
         self.post_quant_conv = nn.Conv2d(latent_dim, config.latent_channels, 1)
@@ -127,7 +129,7 @@ class ImageCodecModel(PreTrainedModel):
         Raises:
             ValueError: If the shape is another.
         """
-        check_pixel_values(pixel_values, self.encoder.net.conv_in.in_channels, self.config.downsampling_factor)
+        check_pixel_values(pixel_values, self.num_channels, self.config.downsampling_factor)
         if self.has_unit_range:
             pixel_values = (pixel_values + 1) / 2
         latents = self.quant_conv(self.encoder(pixel_values.to(self.quant_conv.weight.dtype)))

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, Cache, DynamicCache, GenerationMi
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .aligned_embedding import AlignedImages, NeighbourhoodReader
 from .cache_names import CACHE, cache_argument, cache_of, one_cache
 from .configuration_simlvm import SimLVMConfig
 from .convolutional_codec import as_token_maps
@@ -89,7 +90,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             self.language_model.set_input_embeddings(CodebookEmbedding(config))
         width = config.text_config.hidden_size
         self.grid_embedding = nn.Embedding(config.tokens_per_image, width) if config.grid_positions else None
-        self.aligned_embedding = nn.Embedding(config.codebook_size, width) if config.aligned_tokens else None
+        self.aligned_embedding = self._make_aligned_embedding(config) if config.aligned_tokens else None
         self.converter = config.make_converter()
         self.post_init()
         self.freeze()
@@ -97,6 +98,21 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         self.generation_config.bos_token_id = self.converter.begin_id
         self.generation_config.eos_token_id = self.converter.end_id
         self.generation_config.pad_token_id = self.converter.pad_id
+
+    @staticmethod
+    def _make_aligned_embedding(config: SimLVMConfig) -> nn.Module:
+        """Tokens [N, T] of whole images to [N, T, H]."""
+        width = config.text_config.hidden_size
+        if config.aligned_layers == 0:
+            return nn.Embedding(config.codebook_size, width)
+        return NeighbourhoodReader(
+            width,
+            config.vq_config.grid_size,
+            config.codebook_size,
+            config.vq_config.codebook_dim,
+            config.aligned_width,
+            config.aligned_layers,
+        )
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -157,9 +173,9 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
     @torch.no_grad()
     def take_codes(self) -> None:
         """Copies the codebook's entries under the embeddings, where the config wants them there."""
-        embedding = self.language_model.get_input_embeddings()
-        if isinstance(embedding, CodebookEmbedding):
-            embedding.codes.copy_(self.image_codes())
+        for embedding in (self.language_model.get_input_embeddings(), self.aligned_embedding):
+            if isinstance(embedding, (CodebookEmbedding, NeighbourhoodReader)):
+                embedding.codes.copy_(self.image_codes())
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's."""
@@ -275,7 +291,8 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             if use_cache and past_key_values is None:
                 past_key_values = DynamicCache(config=self.config.text_config)
             history = self._remember(input_ids, past_key_values)
-            inputs_embeds = inputs_embeds + self._aligned(history, attention_mask, position_ids, past)
+            images = AlignedImages(history, attention_mask, position_ids, self.converter, self.config.tokens_per_image)
+            inputs_embeds = inputs_embeds + self._aligned(images, past_key_values)
         decoder, head = self.language_model.base_model, self.get_output_embeddings()
         found = decoder(
             inputs_embeds=inputs_embeds,
@@ -308,28 +325,20 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         kept = ids[:, None, :, None].float()  # exact below 2 ** 24
         return cache.layers[place].update(kept, kept[..., :0])[0][:, 0, :, 0].long()
 
-    def _aligned(
-        self, history: torch.LongTensor, mask: torch.Tensor | None, position_ids: torch.LongTensor, past: int
-    ) -> torch.Tensor:
-        """Embeddings [B, L, H] of the tokens one image before those to come; zeros where there are none.
-
-        Args:
-            history: [B, P + L] ids.
-            mask: As `forward` is given it.
-            position_ids: [B or 1, L].
-            past: P.
-        """
-        back, (batch, whole) = self.config.tokens_per_image - 1, history.shape
-        wanted = (position_ids - back).expand(batch, -1)
-        if mask is not None and mask.ndim == 2 and bool((mask[:, 1:] < mask[:, :-1]).any()):
-            everywhere = (mask.long().cumsum(1) - 1).masked_fill(mask == 0, -1)  # padding in the middle
-            found = (everywhere[:, None] == wanted[:, :, None]).long().argmax(-1)
-        else:
-            found = (torch.arange(past, whole, device=history.device) - back).clamp(min=0).expand(batch, -1)
-        ids = history.gather(1, found)
-        there = (wanted >= 0) & self.converter.is_image(ids)
-        tokens = (ids - self.converter.offset).clamp(0, self.config.codebook_size - 1)
-        return self.aligned_embedding(tokens) * there[..., None]
+    def _aligned(self, images: AlignedImages, cache: Cache | None) -> torch.Tensor:
+        """Embeddings [B, L, H] of what stands one image before the tokens to come; zeros where there is none."""
+        if not bool(images.there.any()):
+            return images.there[..., None].to(self.dtype)
+        tokens, numbers = images.windows()
+        place = self.config.text_config.num_hidden_layers
+        layer = None if cache is None else cache.layers[place]
+        # while an image is written the one before stays the same: what was found of it is kept beside its tokens
+        kept_tokens, found = getattr(layer, "aligned", (None, None))
+        if kept_tokens is None or not torch.equal(kept_tokens, tokens):
+            found = self.aligned_embedding(tokens)
+            if layer is not None:
+                layer.aligned = (tokens, found)
+        return found[numbers, images.place] * images.there[..., None]
 
     @torch.no_grad()
     def perplexity(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ LEVELS = {
     "vocabulary_v2l": 0,
     "configuration_v2l": 1,
     "configuration_vqgan": 1,
+    "aligned_embedding": 1,
     "generation_simlvm": 1,
     "image_processing_vqgan": 1,
     "modeling_visual_gru": 1,

@@ -60,9 +60,10 @@ def test_there_and_back(tmp_path):
     assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_what_diffusers_cannot_express(tmp_path):
-    saved(tmp_path / "ours", normalize_latents=True)
-    with pytest.raises(UserError, match="normalize_latents"):
+@pytest.mark.parametrize(("field", "value"), [("normalize_latents", True), ("patch_size", 2)])
+def test_what_diffusers_cannot_express(tmp_path, field, value):
+    saved(tmp_path / "ours", **{field: value})
+    with pytest.raises(UserError, match=field):
         export_checkpoint(str(tmp_path / "ours"), "amused", tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
 

@@ -28,7 +28,7 @@ BACKBONES = {
     "llama": {"model_type": "llama", "intermediate_size": 48, "num_hidden_layers": 2, **IN_COMMON},
     "visual_gru": {"model_type": "visual_gru", "num_gru_layers": 2, "num_attention_layers": 2, **IN_COMMON},
 }
-# every backbone with every embedding; with and without places in the grid, special ids and an offset
+# every backbone with every embedding; with and without places in the grid, aligned tokens, special ids and an offset
 SIMLVMS = {
     "llama-table": {},
     "llama-codebook": {
@@ -37,8 +37,15 @@ SIMLVMS = {
         "aligned_tokens": True,
         "special_token_ids": {"pad": 32, "begin": 33},
     },
-    "llama-offset": {"image_token_offset": 8, "special_token_ids": {"pad": 0, "begin": 1, "end": 2}},
+    "llama-offset": {
+        "aligned_tokens": True,
+        "aligned_layers": 2,
+        "aligned_width": 8,
+        "image_token_offset": 8,
+        "special_token_ids": {"pad": 0, "begin": 1, "end": 2},
+    },
     "visual_gru-table": {"grid_positions": True, "special_token_ids": {"pad": 39, "begin": 38}},
+    "visual_gru-neighbourhood": {"aligned_tokens": True, "aligned_layers": 1, "aligned_width": 8},
     "visual_gru-codebook": {
         "embedding": "codebook",
         "aligned_tokens": True,
@@ -113,7 +120,8 @@ def make_simlvm():
             if model.grid_embedding is not None:
                 model.grid_embedding.weight.normal_()
             if model.aligned_embedding is not None:
-                model.aligned_embedding.weight.normal_()
+                for parameter in model.aligned_embedding.parameters():
+                    parameter.normal_(std=1.0 if parameter.ndim == 2 else 0.15)
         model.take_codes()
         return model
 

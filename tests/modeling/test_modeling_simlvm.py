@@ -67,7 +67,10 @@ def test_embeddings_are_what_the_config_says(simlvm):
             row = row + simlvm.grid_embedding.weight[(place - ("begin" in specials)) % T]
         before = place - T + 1  # of the token to come, one image earlier
         if simlvm.config.aligned_tokens and before >= 0 and ids[0, before].item() not in specials.values():
-            row = row + simlvm.aligned_embedding.weight[ids[0, before] - first]
+            begins = int("begin" in specials)
+            start = (before - begins) // T * T + begins
+            whole = simlvm.aligned_embedding(ids[:, start : start + T] - first)[0]
+            row = row + whole[before - start]
         rows.append(row)
     expected = simlvm.language_model(inputs_embeds=torch.stack(rows)[None]).logits
     torch.testing.assert_close(simlvm(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
@@ -101,6 +104,40 @@ def test_padding_between_a_read_beginning_and_its_rest_changes_nothing(simlvm):
     mask[:, cut : cut + 3] = 0
     rest = simlvm(input_ids=padded, attention_mask=mask, cache=cache).logits[:, 3:]
     torch.testing.assert_close(rest, simlvm(input_ids=whole).logits[:, cut:], atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_a_places_surroundings_are_those_in_its_own_image(make_simlvm):
+    model = make_simlvm("llama", aligned_tokens=True, aligned_layers=1, aligned_width=8)
+    reader = model.aligned_embedding
+    reader.norm = reader.blocks[0].norm = torch.nn.Identity()  # it sees all of a map
+    tokens = torch.randint(0, 32, (1, T), generator=torch.Generator().manual_seed(0))
+    other = tokens.clone()
+    other[0, 5] = (other[0, 5] + 1) % 32  # row 1, column 1 of 4 x 4
+    changed = (reader(tokens) != reader(other)).any(-1)[0].view(4, 4)
+    assert changed[:3, :3].all() and changed.sum() == 9  # as far as the kernel reaches
+
+
+@torch.no_grad()
+def test_what_is_kept_of_the_image_before_is_made_anew_for_another(make_simlvm):
+    model = make_simlvm("llama", aligned_tokens=True, aligned_layers=2, aligned_width=8)
+    ids = sentence(model, 4, rows=2)
+    calls = []
+    model.aligned_embedding.register_forward_hook(lambda module, given, out: calls.append(len(out)))
+    whole = model(input_ids=ids).logits
+    assert len(calls) == 1
+    calls.clear()
+    cache, found = None, []
+    for place in range(ids.shape[1]):
+        out = model(input_ids=ids[:, place : place + 1], cache=cache, use_cache=True)
+        cache = cache_of(out)
+        found.append(out.logits)
+        if place == 2 * T:  # in the middle of a sentence rows change places, as in a search
+            cache.reorder_cache(torch.tensor([1, 0]))
+            ids = ids[[1, 0]]
+    torch.testing.assert_close(torch.cat(found[: 2 * T + 1], 1), whole[:, : 2 * T + 1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat(found[2 * T + 1 :], 1), whole[[1, 0], 2 * T + 1 :], atol=1e-4, rtol=1e-4)
+    assert len(calls) < 8  # not for every token
 
 
 def test_aligned_tokens_want_ids(make_simlvm):

@@ -101,6 +101,24 @@ def test_images_by_parts_and_short_kernels_give_the_same(model, pixel_values, mo
     assert torch.allclose(model.decode(tokens), whole.pixel_values, atol=1e-5)
 
 
+@pytest.mark.parametrize("patch_size", [2, 4])
+def test_patches_enter_as_channels_of_one_place(make_vqgan, patch_size):
+    model = make_vqgan(patch_size=patch_size)
+    pixels = torch.rand(3, 3, 32, 32) * 2 - 1
+    side = 32 // (2 * patch_size)
+    assert model.config.downsampling_factor == 2 * patch_size
+    assert model.config.grid_size == (16 // (2 * patch_size),) * 2  # of its own image size
+    found = model(pixels)
+    assert found.image_tokens.shape == (3, side, side) and found.pixel_values.shape == pixels.shape
+    # by hand: pixel (y, x) of a patch is a channel of its own
+    net = model.encoder.net
+    rows = pixels.view(3, 3, 32 // patch_size, patch_size, 32 // patch_size, patch_size)
+    patches = rows.permute(0, 1, 3, 5, 2, 4).reshape(3, 3 * patch_size**2, 32 // patch_size, -1)
+    latents = F.normalize(model.quant_conv(net(patches)), dim=1)
+    latents = latents if model.config.normalize_latents else model.quant_conv(net(patches))
+    torch.testing.assert_close(model.encode_pixels(pixels), latents)
+
+
 def test_upsampling_by_short_kernels_is_upsampling_and_convolving():
     conv = torch.nn.Conv2d(5, 7, 3, padding=1)
     hidden = torch.randn(2, 5, 6, 9)
@@ -184,6 +202,8 @@ def test_wrong_tokens_are_named(make_vqgan):
     ("values", "message"),
     [
         ({"image_size": 100}, "image_size 100 is not a multiple of the downsampling factor 16"),
+        ({"image_size": 80, "patch_size": 2}, "the downsampling factor 32 of 5 levels over patches of 2 pixels"),
+        ({"patch_size": 0}, "patch_size is a number of pixels, at least 1, got 0"),
         ({"norm_num_groups": 24}, "norm_num_groups 24 does not divide block_out_channels 128"),
         ({"reconstruction_loss": "l3"}, "reconstruction_loss must be l1 or l2"),
         ({"codebook": "frozen"}, "codebook must be one of learned, simvq"),

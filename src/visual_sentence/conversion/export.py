@@ -48,6 +48,11 @@ def export_checkpoint(reference: str, target: str, output: str | Path) -> dict[s
             f"{reference} scales its latents to length 1 (normalize_latents), which diffusers' VQModel cannot: it "
             "would find other tokens, so nothing was written."
         )
+    if config.patch_size > 1:
+        raise UserError(
+            f"{reference} reads patches of {config.patch_size} pixels as channels (patch_size), which diffusers' "
+            "VQModel cannot, so nothing was written."
+        )
     try:
         model = AutoModel.from_pretrained(folder).eval()  # compared with what is written, not trained
     except LOADING_ERRORS as error:
