@@ -79,6 +79,10 @@ def test_check_images_names_the_first_bad_one_and_the_way_out(good_files, bad_fi
     with pytest.raises(UserError) as error:
         check_images([bad_files["text"][0]])
     assert "--skip-bad" not in str(error.value)  # of no use for a single picture
+    with pytest.raises(UserError) as error:
+        check_images(paths, skip_bad=None)  # of no use where all pictures are needed
+    one_line(error, str(bad_files["text"][0]), "nothing was done")
+    assert "--skip-bad" not in str(error.value)
 
 
 def test_check_images_skips_on_demand(good_files, bad_files):

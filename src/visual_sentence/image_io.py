@@ -80,15 +80,16 @@ class CheckedImages:
     problems: list[str]
 
 
-def check_images(paths: Sequence[str | Path], skip_bad: bool = False) -> CheckedImages:
+def check_images(paths: Sequence[str | Path], skip_bad: bool | None = False) -> CheckedImages:
     """Decodes every picture once, so that a bad one is found before any work is done.
 
     Args:
         paths: Picture files.
-        skip_bad: Whether bad files are left out, with a line each, instead of stopping everything.
+        skip_bad: Whether bad files are left out, with a line each, instead of stopping everything; None where none can
+            be left out, so that the message does not offer it.
 
     Raises:
-        UserError: If a file is bad and `skip_bad` is false, or if no good one is left.
+        UserError: If a file is bad and `skip_bad` is not true, or if no good one is left.
     """
     good, problems = [], []
     for path in paths:
@@ -97,10 +98,8 @@ def check_images(paths: Sequence[str | Path], skip_bad: bool = False) -> Checked
             good.append(Path(path))
         except UserError as error:
             if not skip_bad:
-                others = (
-                    f" (nothing was done; --skip-bad leaves such files out of {len(paths)})" if len(paths) > 1 else ""
-                )
-                raise UserError(f"{error}{others}") from error
+                others = f"; --skip-bad leaves such files out of {len(paths)}" if skip_bad is not None else ""
+                raise UserError(f"{error} (nothing was done{others})" if len(paths) > 1 else str(error)) from error
             problems.append(str(error))
     if not good:
         raise UserError(f"None of the {len(paths)} files is a picture that can be read; the first: {problems[0]}")

@@ -77,7 +77,7 @@ def complete(
         known_rows=parse_rows(known_rows) if known_rows else (),
         generation=sampling(samples, temperature, top_k, top_p, seed, average),
     )
-    check_images(asked.all_files)
+    check_images(asked.all_files, skip_bad=None)  # a sentence is whole or none
     completer = SentenceCompleter.load(model, device)
     rows = []
     for row in complete_files(completer, asked, output, sheet, batch_size):
