@@ -79,13 +79,13 @@ class V2LConfig(CodecSizes, PretrainedConfig):
         commitment_loss_weight: float = 0.3,
         reconstruction_loss: str = "l2",
         block_out_channels: Sequence[int] = (128, 256, 256, 512),
-        patch_size: int = 1,
         layers_per_block: int = 2,
         latent_channels: int = 256,
         norm_num_groups: int = 32,
         mid_block_attention: bool = True,
         cross_attention: str | None = None,
         cross_attention_heads: int = 8,
+        patch_size: int = 1,
         **kwargs,
     ):
         kwargs.pop("downsampling_factor", None)  # configs of version 0.1 name it; it follows from the levels

@@ -52,7 +52,6 @@ class VQGANConfig(CodecSizes, PretrainedConfig):
         image_size: int = 256,
         num_channels: int = 3,
         block_out_channels: Sequence[int] = (128, 256, 256, 512, 768),
-        patch_size: int = 1,
         layers_per_block: int = 2,
         latent_channels: int = 64,
         codebook_size: int = 8192,
@@ -67,6 +66,7 @@ class VQGANConfig(CodecSizes, PretrainedConfig):
         attention_levels: Sequence[int] = (),
         norm_num_groups: int = 32,
         value_range: str = "symmetric",
+        patch_size: int = 1,
         **kwargs,
     ):
         check_codec_sizes(image_size, patch_size, block_out_channels, norm_num_groups, reconstruction_loss)

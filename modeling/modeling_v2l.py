@@ -115,6 +115,19 @@ class V2LModel(ImageCodecModel):
             gradient=config.quantizer_gradient,
         )
 
+    def fold_projector(self) -> None:
+        """Keeps the local codebook as its projector gives it, K x D in place of K x E: the same tokens in less memory.
+
+        Raises:
+            ValueError: If there is no local half, or its codebook is trained.
+        """
+        self._require_local_half()
+        if self.config.local_codebook_trainable:
+            raise ValueError("The local codebook is trained with its projector, so the two cannot become one.")
+        self.local_quantizer.fold_projector()
+        self.config.local_projector = False
+        self.config.local_embedding_dim = self.config.local_latent_dim
+
     @property
     def codec_quantizer(self) -> VectorQuantizer:
         self._require_local_half()

@@ -203,6 +203,19 @@ class VectorQuantizer(nn.Module):
                 self._projection_cache = _ProjectionCache(self)
         return self._projection_cache.entries, None
 
+    @torch.no_grad()
+    def fold_projector(self) -> None:
+        """Keeps the projected entries [K, D] in place of the entries [K, E] and their projector.
+
+        Tokens and codes stay the same; nothing of the codebook can be trained afterwards.
+        """
+        if self.projector is None:
+            return
+        entries = _ProjectionCache(self).entries
+        del self.codebook
+        self.register_buffer("codebook", entries)
+        self.projector = self._projection_cache = None
+
     def train(self, mode: bool = True) -> "VectorQuantizer":
         if mode:
             self._projection_cache = None

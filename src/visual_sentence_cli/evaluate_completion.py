@@ -34,7 +34,10 @@ def evaluate_completion(
     task_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A further option of the task, such as sigma=25.")
     ] = None,
-    pairs: Annotated[str, typer.Option(help="Numbers of pairs before a query.")] = "1,3,5",
+    pairs: Annotated[
+        str | None,
+        typer.Option(help="Numbers of pairs before a query, such as 1,3; those of 1,3,5 that fit by default."),
+    ] = None,
     pairs_from: Annotated[
         str | None, typer.Option(help="Where pairs are drawn from; by default other pictures of --data.")
     ] = None,
@@ -67,7 +70,9 @@ def evaluate_completion(
     )
     from visual_sentence.sentence_completion.generation import sampling
 
-    setting = CompletionSetting(read_counts(pairs), queries, prompt_sets, seed, size, instances)
+    setting = CompletionSetting(
+        None if pairs is None else read_counts(pairs), queries, prompt_sets, seed, size, instances
+    )
     given = {"foreground": foreground, "classes": classes, **read_options(task_option or ())}
     chosen = {name: value for name, value in given.items() if value is not None}
     asked, shown = parse_request(data, task, chosen, pairs_from)

@@ -11,6 +11,7 @@ from . import (
     caption,
     classify,
     codebook,
+    compact,
     complete,
     convert,
     demo,
@@ -47,6 +48,7 @@ app.command("keyframes")(keyframes.keyframes)
 app.command("sentence")(sentence.sentence)
 app.command("complete")(complete.complete)
 app.command("convert")(convert.convert)
+app.command("compact")(compact.compact)
 app.command("demo")(demo.demo)
 app.add_typer(codebook.app, name="codebook")
 evaluate.app.command("completion")(evaluate_completion.evaluate_completion)

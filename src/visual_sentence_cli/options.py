@@ -35,7 +35,9 @@ Induction = Annotated[bool, typer.Option("--induction/--no-induction", help="Whe
 Repetitions = Annotated[int, typer.Option(min=0, help="How many more times the examples are shown (0, 1, 3, 5).")]
 Codec = Annotated[
     str,
-    typer.Option("--model", help="V2L model with a local half, or VQGAN: a folder or a Hub id.", show_default=False),
+    typer.Option(
+        "--model", help="V2L model with a local half, VQGAN or SimLVM: a folder or a Hub id.", show_default=False
+    ),
 ]
 CodecDtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures per forward pass.")]

@@ -10,7 +10,15 @@ from transformers import AutoModel
 
 from visual_sentence.conversion.tables import LEARNED_CODEBOOK, TAMING
 from visual_sentence.conversion.transfer import translate
-from visual_sentence.modeling import VQGANConfig, VQGANModel
+from visual_sentence.modeling import (
+    LocalVocabulary,
+    V2LConfig,
+    V2LImageProcessor,
+    V2LModel,
+    V2LProcessor,
+    VQGANConfig,
+    VQGANModel,
+)
 
 
 @pytest.fixture
@@ -83,3 +91,23 @@ def test_mistakes_are_answered_in_one_line(arguments, parts, run, vq_folder, tmp
     (vq_folder / "diffusion_pytorch_model.safetensors").unlink()
     run("convert", vq_folder, *arguments, "--output", tmp_path / "out").is_one_line(*parts)
     assert not (tmp_path / "out").exists()
+
+
+def test_compact(run, tmp_path, pictures):
+    torch.manual_seed(0)
+    sizes = {"image_size": 16, "block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4}
+    config = V2LConfig(encoder_type=None, **sizes, local_codebook_size=20, local_embedding_dim=6, local_latent_dim=4)
+    model = V2LModel(config)
+    model.load_local_codebook(torch.randn(20, 6), LocalVocabulary([f"word{index}" for index in range(20)], "tiny"))
+    model.save_pretrained(tmp_path / "model")
+    V2LProcessor(V2LImageProcessor(local_size=16, do_global_view=False)).save_pretrained(tmp_path / "model")
+    (tmp_path / "photos").mkdir()
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / "photos" / f"{number}.png")
+    outcome = run("compact", tmp_path / "model", "-o", tmp_path / "small", "--data", tmp_path / "photos", "--json")
+    assert outcome.status == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert report["folded"] and 0.9 < report["equal_tokens"] <= 1
+    assert AutoModel.from_pretrained(tmp_path / "small").config.local_projector is False
+    outcome = run("compact", tmp_path / "model", "-o", tmp_path / "small")
+    outcome.is_one_line("nothing is overwritten")

@@ -18,7 +18,9 @@ SIZES = {
     "vqgan-f16-1024": (145.79, 256),
     "vqgan-small-64": (6.87, 64),
     "vqgan-sentence-64": (2.87, 64),
+    "vqgan-sentence-128": (2.81, 256),
     "v2l-f8-128": (65.70, 256),
+    "v2l-small": (2.81, 256),
     "v2l-small-64": (6.86, 64),
     "simlvm-7b": (6544.20, 256),
     "simlvm-1b": (1147.12, 256),
@@ -29,6 +31,7 @@ SIZES = {
     "simlvm-1b-delvm": (1147.55, 256),
     "simlvm-300m-delvm": (291.18, 256),
     "simlvm-gru": (294.15, 256),
+    "simlvm-small": (5.91, 256),
     "simlvm-small-64": (4.02, 64),
     "simlvm-gru-small-64": (4.16, 64),
 }
@@ -43,6 +46,7 @@ WHOLE = {
     "simlvm-1b-delvm": (1293.79, 8, "vqgan-f16-8192"),
     "simlvm-300m-delvm": (437.43, 8, "vqgan-f16-8192"),
     "simlvm-gru": (440.39, 16, "vqgan-f16-8192"),
+    "simlvm-small": (8.72, 8, "vqgan-sentence-128"),
     "simlvm-small-64": (6.88, 12, "vqgan-sentence-64"),
     "simlvm-gru-small-64": (7.03, 12, "vqgan-sentence-64"),
 }
@@ -57,7 +61,7 @@ def test_config_builds_with_the_documented_size(name):
     folder = HUB_CONFIGS / name
     given = json.loads((folder / "config.json").read_text())
     fields = {}
-    if name == "v2l-small-64":  # its vocabulary comes with the local codebook: here the offline language model's
+    if name.startswith("v2l-small"):  # its vocabulary comes with the local codebook: here the offline language model's
         fields = {"local_codebook_size": 49_152, "local_embedding_dim": 384}
     config = AutoConfig.from_pretrained(folder, **fields)
     assert_no_field_is_misspelt(given, config.to_dict())

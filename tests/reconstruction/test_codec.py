@@ -7,6 +7,9 @@ from PIL import Image
 
 from visual_sentence import UserError
 from visual_sentence.modeling import (
+    SimLVMConfig,
+    SimLVMForVisualSentence,
+    SimLVMProcessor,
     V2LConfig,
     V2LImageProcessor,
     V2LModel,
@@ -97,6 +100,25 @@ def test_saved_and_loaded(vqgan, make_v2l_codec, save_codec, noise):
         for first, second in zip(codec.reconstruct(noise), loaded.reconstruct(noise), strict=True):
             assert first.image_tokens == second.image_tokens and first.words == second.words
             assert np.array_equal(pixels(first.reconstruction), pixels(second.reconstruction))
+
+
+def test_a_simlvm_writes_pictures_by_its_own_vqgan(vqgan, noise, tmp_path):
+    text = {"model_type": "llama", "vocab_size": 40, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = SimLVMConfig(
+        vqgan.model.config, {**text, "num_attention_heads": 2, "max_position_embeddings": 64}, max_images=4
+    )
+    model = SimLVMForVisualSentence(config)
+    model.take_vqgan(vqgan.model)
+    model.save_pretrained(tmp_path)
+    processor = VQGANImageProcessor(local_size=16, local_fit="stretch")
+    SimLVMProcessor(processor, tokens_per_image=16, max_images=4).save_pretrained(tmp_path)
+    found = load_image_codec(str(tmp_path), "cpu")
+    expected = ImageCodec(vqgan.model, processor, "stretched")
+    assert found.resolution == 16 and found.codebook_size == 40
+    for ours, theirs in zip(found.reconstruct(noise), expected.reconstruct(noise), strict=True):
+        assert ours.image_tokens == theirs.image_tokens
+        assert np.array_equal(pixels(ours.original), pixels(theirs.original))
+    assert load_image_codec(str(tmp_path), "cpu", "bfloat16").dtype == torch.bfloat16
 
 
 def test_sixteen_bits(vqgan, save_codec, noise):

@@ -1,5 +1,6 @@
 """The numbers of an evaluation, against scikit-image, numpy and sums made by hand on the pictures themselves."""
 
+import copy
 import json
 import math
 
@@ -13,7 +14,13 @@ from visual_sentence import UserError
 from visual_sentence.features import PerceptualDistance, PooledFeatures
 from visual_sentence.image_io import ImageSource
 from visual_sentence.metrics import CodebookCounts
-from visual_sentence.reconstruction import ImageCodec, evaluate_reconstruction, evaluation, reconstruct_pictures
+from visual_sentence.reconstruction import (
+    ImageCodec,
+    evaluate_reconstruction,
+    evaluation,
+    reconstruct_pictures,
+    share_of_equal_tokens,
+)
 
 NO_NETWORKS = {"perceptual": "none", "frechet": "none"}
 KEYS = {
@@ -197,3 +204,19 @@ def test_tokens_of_another_codebook_are_refused(vqgan, source, monkeypatch):
     monkeypatch.setattr(evaluation, "CodebookCounts", lambda size: CodebookCounts(3))
     with pytest.raises(UserError, match=r"must lie in \[0, 3\)"):
         evaluate_reconstruction(vqgan, source, **NO_NETWORKS)
+
+
+def test_share_of_equal_tokens(vqgan, source):
+    assert share_of_equal_tokens(vqgan, vqgan, source, batch_size=4) == 1
+    codes = vqgan.model.quantizer.codebook.detach()
+    tokens = torch.tensor([found.image_tokens for found in reconstruct_pictures(vqgan, list(source))])
+    common = tokens.flatten().mode().values
+    other = copy.deepcopy(vqgan)
+    with torch.no_grad():
+        other.model.quantizer.codebook[common] = codes[common] + 1000  # nobody chooses it any more
+    wanted = (tokens != common).float().mean().item()
+    assert share_of_equal_tokens(vqgan, other, source) == pytest.approx(wanted) and 0 < wanted < 1
+    only = (tokens[:3] != common).float().mean().item()
+    assert share_of_equal_tokens(vqgan, other, source, limit=3) == pytest.approx(only)
+    with pytest.raises(UserError, match="holds no picture"):
+        share_of_equal_tokens(vqgan, other, ImageSource("nothing", 0, lambda: iter([])))

@@ -173,6 +173,14 @@ def test_numbers_by_plain_loops(masks):
     assert low < dice < high and high - low < 0.3
 
 
+@pytest.mark.parametrize(("images", "counts"), [(4, [1]), (8, [1, 3]), (12, [1, 3, 5]), (20, [1, 3, 5])])
+def test_by_default_those_numbers_of_pairs_that_fit(masks, images, counts):
+    completer = Puppet(last)
+    completer.processor.max_images = images
+    found = evaluate_completion(completer, masks, CompletionSetting(queries=2, prompt_sets=1))
+    assert [row["pairs"] for row in found["results"]] == list(found["setting"]["pairs"]) == counts
+
+
 def test_pairs_are_nested_shared_and_never_of_the_querys_source(masks):
     _, completer = evaluate(last, masks, 1, 3, 5, queries=30, prompt_sets=2)
     by_query: dict[tuple[str, int], list] = {}

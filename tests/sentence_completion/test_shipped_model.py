@@ -16,9 +16,9 @@ def completer():
     return SentenceCompleter.load(device="cpu")
 
 
-def sentences(task: str) -> list[VisualSentence]:
+def sentences(task: str, completer: SentenceCompleter) -> list[VisualSentence]:
     """Sentences of shapes far behind those of training."""
-    maker = SentenceMaker(parse_task_data(task), None, seed=1, size=64)
+    maker = SentenceMaker(parse_task_data(task), None, seed=1, size=completer.processor.image_processor.local_size)
     return [maker.sentence(index, PAIRS) for index in range(QUERIES)]
 
 
@@ -27,7 +27,7 @@ def squared_error(first: Image.Image, second: Image.Image) -> float:
 
 
 def test_shapes_are_found(completer):
-    asked = sentences("segmentation:shapes[30000:30100]")
+    asked = sentences("segmentation:shapes[30000:30100]", completer)
     scores, copied = [], []
     for sentence, answer in zip(asked, completer.complete(asked, output="mask"), strict=True):
         truth = np.asarray(sentence.target.convert("L")) > 127
@@ -41,7 +41,7 @@ def test_shapes_are_found(completer):
     "task", ["denoising:shapes[30000:30100]?sigma=50", "brightness:shapes[30000:30100]?factor=0.4"]
 )
 def test_pictures_come_out_better_than_they_went_in(completer, task):
-    asked = sentences(task)
+    asked = sentences(task, completer)
     answers = completer.complete(asked, output="image")
     error = np.mean([squared_error(found.image, one.target) for one, found in zip(asked, answers, strict=True)])
     given = np.mean([squared_error(one.query, one.target) for one in asked])

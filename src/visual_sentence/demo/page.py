@@ -42,7 +42,7 @@ motorcycles are two pictures of one scene.</p>
 words it has, so this is not open-vocabulary recognition.</p>
 <h1>Visual sentences</h1>
 <p>Three solved pairs stand before each query; the model that ships with the package, trained on two CPU cores, goes on
-with the next picture, 64 pixels wide. No training saw these shapes. The last row of each sheet is the worst answer of
+with the next picture. No training saw these shapes. The last row of each sheet is the worst answer of
 all its queries.</p>
 {sentences}
 </html>

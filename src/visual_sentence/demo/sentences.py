@@ -14,7 +14,6 @@ TASKS = {
     "brightness": ("Brightness", f"brightness:{UNSEEN}?factor=0.4"),
     "colourisation": ("Colourisation", f"colourisation:{UNSEEN}"),
 }
-SETTING = CompletionSetting(pairs=(3,), queries=16, prompt_sets=1)
 # The mean of what the model expects over a few draws is nearer to the truth than its likeliest answer.
 GENERATION = {"do_sample": True, "num_candidates": 4, "seed": 0, "average": True}
 BOUND = "tokenizer"
@@ -31,9 +30,11 @@ def show_sentences(output: Path, model: str) -> tuple[SentenceResult, ...]:
         UserError: If there is no such model or a sheet cannot be written.
     """
     completer, found = SentenceCompleter.load(model), []
+    side = completer.processor.image_processor.local_size  # noise is of the resolution that the model sees
+    setting = CompletionSetting(pairs=(3,), queries=16, prompt_sets=1, size=side)
     for name, (title, text) in TASKS.items():
         picture = f"sentences-{name}.png"
         data = parse_task_data(text)
-        measured = evaluate_completion(completer, data, SETTING, generation=GENERATION, sheet=output / picture)
+        measured = evaluate_completion(completer, data, setting, generation=GENERATION, sheet=output / picture)
         found.append(sentence_result(title, picture, measured, BOUND))
     return tuple(found)

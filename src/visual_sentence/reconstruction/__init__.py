@@ -2,7 +2,7 @@
 
 from .codec import ImageCodec, ImageTokens, Reconstruction, load_image_codec, reconstruct_pictures
 from .drawing import draw_words, side_by_side
-from .evaluation import evaluate_reconstruction
+from .evaluation import evaluate_reconstruction, share_of_equal_tokens
 from .files import ResultFiles, plan_files, reconstruct_files
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "plan_files",
     "reconstruct_files",
     "evaluate_reconstruction",
+    "share_of_equal_tokens",
 ]

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModel, AutoProcessor, PretrainedConfig, PreTrainedModel
 
 from ..errors import UserError
 from ..language import DTYPES, choose_device
@@ -21,6 +21,7 @@ from ..references import LOADING_ERRORS, load_config, resolve, unreachable
 from ..words import batched
 
 MODEL_TYPES = ("v2l", "vqgan")
+SENTENCE_MODEL = "simlvm"  # holds a VQGAN
 RGB = 3
 
 
@@ -213,7 +214,7 @@ def load_image_codec(reference: str, device: str | None = None, dtype: str = "fl
     """Loads a model that writes pictures as tokens and draws them again.
 
     Args:
-        reference: A folder or a Hub id of a V2L model with a local half, or of a VQGAN.
+        reference: A folder or a Hub id of a V2L model with a local half, of a VQGAN, or of a SimLVM for its VQGAN.
         device: Where to put it; the first accelerator by default, else the CPU.
         dtype: "float32", "bfloat16" or "float16"; in 16 bits some tokens differ from those of float32.
 
@@ -227,10 +228,15 @@ def load_image_codec(reference: str, device: str | None = None, dtype: str = "fl
     device = choose_device(device)
     folder = resolve(reference, "v2l")
     config = load_config(reference, folder)
-    check_config(config, reference)
+    of_sentences = config.model_type == SENTENCE_MODEL
+    check_config(config.vq_config if of_sentences else config, reference)
     try:
-        model = AutoModel.from_pretrained(folder, dtype=DTYPES[dtype])
-        image_processor = AutoImageProcessor.from_pretrained(folder)
+        if of_sentences:
+            model = AutoModel.from_pretrained(folder).vqgan.to(DTYPES[dtype])
+            image_processor = AutoProcessor.from_pretrained(folder).image_processor
+        else:
+            model = AutoModel.from_pretrained(folder, dtype=DTYPES[dtype])
+            image_processor = AutoImageProcessor.from_pretrained(folder)
     except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
     return ImageCodec(model.to(device), image_processor, reference)
@@ -250,7 +256,7 @@ def check_config(config: PretrainedConfig, name: str) -> None:
     if config.model_type not in MODEL_TYPES:
         raise UserError(
             f"{name} is a {config.model_type} model, which does not write pictures as tokens: give a V2L model with a "
-            "local half or a VQGAN."
+            "local half, a VQGAN or a SimLVM."
         )
     if config.model_type == "v2l" and config.local_codebook_size is None:
         raise UserError(

@@ -88,6 +88,35 @@ def evaluate_reconstruction(
     }
 
 
+def share_of_equal_tokens(
+    first: ImageCodec, second: ImageCodec, source: ImageSource, limit: int | None = None, batch_size: int = 16
+) -> float:
+    """Which share in [0, 1] of all places of pictures two models write with the same token.
+
+    Args:
+        first: A model.
+        second: Another, with maps of the same size.
+        source: Pictures.
+        limit: Only the first so many.
+        batch_size: Pictures a forward pass.
+
+    Raises:
+        UserError: If there is no picture, one cannot be read, or the maps differ in size.
+    """
+    equal = places = 0
+    for batch in batched(islice(source, limit), batch_size):
+        ours, theirs = (codec.encode(batch).image_tokens for codec in (first, second))
+        if ours.shape != theirs.shape:
+            raise UserError(
+                f"{first.name} writes a picture as {tuple(ours.shape[1:])} tokens, {second.name} as "
+                f"{tuple(theirs.shape[1:])}: compare models with maps of one size."
+            )
+        equal, places = equal + int((ours == theirs).sum()), places + ours.numel()
+    if not places:
+        raise UserError(f"{source.name} holds no picture, so there is nothing to compare: give other data.")
+    return equal / places
+
+
 class _Measures:
     """Everything that is measured of reconstructions, batch by batch.
 

@@ -7,7 +7,7 @@ number.
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,8 @@ ANSWER = "answer"
 OF_THE_QUERY = ("copy_input", "tokenizer")
 OF_THE_PAIRS = ("copy_last_target", "nearest_target")
 REFERENCES = ("copy_input", "copy_last_target", "nearest_target", "tokenizer")
+# Numbers of pairs that are compared where nothing else is asked for, as far as they fit.
+USUAL_PAIRS = (1, 3, 5)
 # Queries whose pictures are held at once.
 HELD = 64
 
@@ -55,7 +57,7 @@ class CompletionSetting:
     """How completions are measured.
 
     Args:
-        pairs: Numbers of pairs before a query, each at least 1.
+        pairs: Numbers of pairs before a query, each at least 1; by default those of 1, 3 and 5 that the model reads.
         queries: The most queries; all examples where there are fewer.
         prompt_sets: How many different sets of pairs every query is asked with.
         seed: Of everything random.
@@ -66,7 +68,7 @@ class CompletionSetting:
         UserError: If a number is too small.
     """
 
-    pairs: tuple[int, ...] = (1, 3, 5)
+    pairs: tuple[int, ...] | None = None
     queries: int = 100
     prompt_sets: int = 3
     seed: int = 0
@@ -74,12 +76,13 @@ class CompletionSetting:
     instances: bool = False
 
     def __post_init__(self) -> None:
-        if not self.pairs or min(self.pairs) < 1:
+        if self.pairs is not None and (not self.pairs or min(self.pairs) < 1):
             raise UserError("A sentence has at least one pair before its query: give numbers such as --pairs 1,3,5.")
         for name in ("queries", "prompt_sets"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is a number of at least 1, found {getattr(self, name)}.")
-        object.__setattr__(self, "pairs", tuple(sorted(set(self.pairs))))
+        if self.pairs is not None:
+            object.__setattr__(self, "pairs", tuple(sorted(set(self.pairs))))
 
 
 def evaluate_completion(
@@ -118,6 +121,8 @@ def evaluate_completion(
             "the side that pictures are stretched to first."
         )
     most = (completer.processor.max_images - 2) // 2  # the query and its answer are images, too
+    if setting.pairs is None:
+        setting = replace(setting, pairs=tuple(count for count in USUAL_PAIRS if count <= max(most, 1)))
     if max(setting.pairs) > most:
         raise UserError(
             f"{most} pairs fit before a query of this model, you asked for {max(setting.pairs)}: it reads "

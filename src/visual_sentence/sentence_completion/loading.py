@@ -10,7 +10,7 @@ from ..modeling import SimLVMConfig, SimLVMForVisualSentence, SimLVMProcessor
 from ..references import LOADING_ERRORS, OFFLINE, load_config, resolve, unreachable
 
 DEFAULT = "default"
-SHIPPED = "simlvm-small-64"
+SHIPPED = "simlvm-small"
 WEIGHTS = ("*.safetensors", "*.bin")
 
 

@@ -50,6 +50,13 @@ class SentenceTrainingConfig:
         default="targets",
         metadata=says("Which images' tokens are learned: the answers, all pairs' targets counted in, or all images."),
     )
+    answer_noise: float = field(
+        default=0.0,
+        metadata=says(
+            "Highest share of a sentence's learned tokens that the model reads as others of them, so that it looks at "
+            "the question more than at what it has written; what it has to say stays. The share is drawn for each row."
+        ),
+    )
     packing: Literal["none", "separate", "together"] = field(
         default="none",
         metadata=says(
@@ -142,6 +149,8 @@ class SentenceTrainingConfig:
         for name in ("adam_beta1", "adam_beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{dashed(name)} is {getattr(self, name)}, but has to lie in [0, 1).")
+        if not 0 <= self.answer_noise < 1:
+            raise UserError(f"--answer-noise is {self.answer_noise}, but is a share in [0, 1).")
         if self.final_learning_rate > 1:
             raise UserError(f"--final-learning-rate is {self.final_learning_rate}, but is a share of the highest rate.")
         if self.min_pairs > self.max_pairs:

@@ -27,6 +27,7 @@ from .config import SentenceTrainingConfig
 from .lora import TunedModel
 from .machine import product_flops
 from .meter import Meter, training_flops
+from .noise import with_noisy_answers
 from .objective import NextToken
 from .optimizer import PEAK, make_optimizer
 from .processes import COPIES, part_processes, share_model, sharing
@@ -151,7 +152,7 @@ class SentenceTrainer:
 
     def _take(self, parts: list[SentenceBatch], watch: StopWatch) -> tuple[dict[str, float], int, str | None]:
         """One step; its terms, its tokens, and why the run has to stop: the same in all processes."""
-        accelerator = self.accelerator
+        accelerator, config, converter = self.accelerator, self.config, self.feed.collator.converter
         for group in self.optimizer.param_groups:
             group["lr"] = group[PEAK] * self._factor(self.step)
         own = torch.tensor([sum(part.asked for part in parts), sum(part.tokens for part in parts)])
@@ -161,8 +162,9 @@ class SentenceTrainer:
             # each token that is learned counts alike, wherever it stands; processes' gradients are averaged
             weight = part.asked * accelerator.num_processes / max(asked, 1)
             with accelerator.accumulate(self.wrapped):  # gradients cross processes once a step
+                inputs = with_noisy_answers(part, config.answer_noise, converter).inputs(accelerator.device)
                 with accelerator.autocast():
-                    terms = self.objective(self.wrapped, part.inputs(accelerator.device))
+                    terms = self.objective(self.wrapped, inputs)
                 accelerator.backward(terms["loss"] * (weight * len(parts)))  # which divides by their number
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * weight
