@@ -53,7 +53,7 @@ def test_visual_sentences_are_measured_and_shown(demo):
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert [one.title for one in result.sentences] == [title for title, _ in TASKS.values()]
     for one in result.sentences:
-        assert set(one.references) == {"copy_input", "copy_last_target", "nearest_target"} and one.queries == 16
+        assert set(one.references) == {"copy_input", "copy_last_target", "nearest_target"} and one.queries == 8
         assert f">{one.shown(one.value)}<" in page and one.shown(one.references[one.best_reference]) in page
         with Image.open(folder / one.picture) as sheet:
             sheet.load()

@@ -7,7 +7,7 @@ from PIL import Image
 from visual_sentence.data import SentenceMaker, VisualSentence, parse_task_data
 from visual_sentence.sentence_completion import SentenceCompleter
 
-QUERIES, PAIRS = 8, 3
+QUERIES, PAIRS = 3, 3
 TASKS = ["denoising:shapes[30000:30100]?sigma=50", "brightness:shapes[30000:30100]?factor=0.4"]
 
 

@@ -31,7 +31,7 @@ def show_sentences(output: Path, model: str) -> tuple[SentenceResult, ...]:
     """
     completer, found = SentenceCompleter.load(model), []
     side = completer.processor.image_processor.local_size  # noise is of the resolution that the model sees
-    setting = CompletionSetting(pairs=(3,), queries=16, prompt_sets=1, size=side)
+    setting = CompletionSetting(pairs=(3,), queries=8, prompt_sets=1, size=side)
     for name, (title, text) in TASKS.items():
         picture = f"sentences-{name}.png"
         data = parse_task_data(text)
