@@ -103,7 +103,7 @@ def test_visual_sentence(photographs):
     shown = [Image.open(picture) if isinstance(picture, str) else picture for picture in good(photographs)[:2]]
     pairs = [(picture.convert("RGB"), picture.convert("L").convert("RGB")) for picture in shown]
     found = run(complete, photographs, pairs=pairs)
-    assert all(answer["image"].mode == "RGB" and len(answer["image_tokens"]) == 8 for answer in found)
+    assert all(answer["image"].mode == "RGB" and len(answer["image_tokens"]) == 16 for answer in found)
 
 
 def test_few_shot_classification(words, photographs):
