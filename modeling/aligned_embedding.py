@@ -2,10 +2,12 @@
 
 The answer's token at a place mostly depends on what the query shows there and around it. A language model of thousands
 of millions of parameters finds that by attention; a small one is given it: when a place of an image is to be predicted,
-the image before is known as a whole, so nothing of the future is seen. Beyond the papers.
+the image before is known as a whole, so nothing of the future is seen. The same holds for what the pairs say: where an
+earlier image looked like the one before, the answer likely looks like what followed it there. Beyond the papers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -31,8 +33,56 @@ class ResidualConvolution(nn.Module):
         return maps + self.conv(F.gelu(self.norm(maps)))
 
 
+class Followers(nn.Module):
+    """x + what followed earlier images of the sentence, where these looked like x: attention over images at one place.
+
+    A place may also attend to nothing, which is all that it can do in a sentence's first image.
+
+    Args:
+        width: C, channels of the maps.
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(1, width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.projection = nn.Linear(width, width)
+        self.nothing = nn.Parameter(torch.zeros(heads))
+
+    def forward(self, maps: torch.Tensor, wanted: torch.LongTensor, before: torch.LongTensor) -> torch.Tensor:
+        """Maps of the images that are wanted.
+
+        Args:
+            maps: [E, C, h, w] of all images.
+            wanted: [N], numbers of images.
+            before: [N, M], numbers of the images before each in its sentence, the nearest first; -1 for none.
+
+        Returns:
+            [N, C, h, w].
+        """
+        states = self.norm(maps).flatten(2).transpose(1, 2)  # [E, T, C]
+        queries, keys, values = (
+            layer(states).unflatten(2, (self.heads, -1)) for layer in (self.query, self.key, self.value)
+        )
+        followers = torch.cat([wanted[:, None], before], dim=1)[:, :-1]
+        missing = before < 0
+        scores = torch.einsum(
+            "nthd,nmthd->nthm", queries[wanted] * queries.shape[-1] ** -0.5, keys[before.clamp(min=0)]
+        )
+        scores = scores.masked_fill(missing[:, None, None], -torch.inf)
+        nothing = self.nothing.to(scores.dtype).expand(*scores.shape[:2], -1)[..., None]
+        weights = torch.cat([nothing, scores], dim=-1).float().softmax(-1)[..., 1:].to(values.dtype)
+        found = torch.einsum("nthm,nmthd->nthd", weights, values[followers.clamp(min=0)])
+        found = self.projection(found.flatten(2)).transpose(1, 2).unflatten(2, maps.shape[2:])
+        return maps[wanted] + found
+
+
 class NeighbourhoodReader(nn.Module):
-    """Embeddings of an image's tokens, each with what lies around it.
+    """Embeddings of an image's tokens, each with what lies around it and, if wanted, what followed such places earlier.
 
     Args:
         hidden_size: H.
@@ -41,6 +91,7 @@ class NeighbourhoodReader(nn.Module):
         codebook_dim: D, width of the image tokenizer's codes, which tell near tokens from far ones.
         width: C of the maps.
         layers: Residual convolutions; n of them see n places in all directions.
+        followers: Whether `Followers` stands between two halves of them.
     """
 
     def __init__(
@@ -51,6 +102,7 @@ class NeighbourhoodReader(nn.Module):
         codebook_dim: int,
         width: int,
         layers: int,
+        followers: bool = False,
     ):
         super().__init__()
         self.grid_size = tuple(grid_size)
@@ -58,15 +110,43 @@ class NeighbourhoodReader(nn.Module):
         self.code_projection = nn.Linear(codebook_dim, width)
         self.embedding = nn.Embedding(codebook_size, width)
         self.blocks = nn.ModuleList(ResidualConvolution(width) for _ in range(layers))
+        self.followers = Followers(width) if followers else None
         self.norm = nn.GroupNorm(1, width)
         self.projection = nn.Conv2d(width, hidden_size, 1)
 
-    def forward(self, image_tokens: torch.LongTensor) -> torch.Tensor:
-        """[N, T, H] of whole images' tokens [N, T] in [0, K)."""
-        found = self.embedding(image_tokens)
-        found = found + self.code_projection(self.codes[image_tokens].to(self.code_projection.weight.dtype))
+    def forward(
+        self,
+        image_tokens: torch.LongTensor,
+        wanted: torch.LongTensor | None = None,
+        before: torch.LongTensor | None = None,
+    ) -> torch.Tensor:
+        """Embeddings [N, T, H] of whole images' tokens.
+
+        Args:
+            image_tokens: [E, T] in [0, K).
+            wanted: [N], numbers of the images whose embeddings are wanted; all by default.
+            before: [N, M], as for `Followers`; read with `followers` only.
+        """
+        if wanted is None:
+            wanted = torch.arange(len(image_tokens), device=image_tokens.device)
+        # rows that go on with one beginning, or with draws behind one query, show the same images
+        different, number = image_tokens.unique(dim=0, return_inverse=True)
+        found = self.embedding(different)
+        found = found + self.code_projection(self.codes[different].to(self.code_projection.weight.dtype))
         maps = found.transpose(1, 2).unflatten(2, self.grid_size).contiguous(memory_format=torch.channels_last)
-        for block in self.blocks:
+        if self.followers is None:
+            return self._finish(maps, self.blocks)[number[wanted]]
+        half = len(self.blocks) // 2
+        for block in self.blocks[:half]:
+            maps = block(maps)
+        if before is None:
+            before = wanted.new_zeros(len(wanted), 0)
+        before = torch.where(before < 0, before, number[before.clamp(min=0)])
+        return self._finish(self.followers(maps, number[wanted], before), self.blocks[half:])
+
+    def _finish(self, maps: torch.Tensor, blocks: Iterable[nn.Module]) -> torch.Tensor:
+        """[N, T, H] of maps [N, C, h, w]."""
+        for block in blocks:
             maps = block(maps)
         return self.projection(F.gelu(self.norm(maps))).flatten(2).transpose(1, 2)
 
@@ -107,21 +187,50 @@ class AlignedImages:
         self.first = columns + 1 - self.place - tokens_per_image
         self.there = (self.next >= tokens_per_image) & (self.first >= 0)
 
-    def windows(self) -> tuple[torch.LongTensor, torch.LongTensor]:
+    def windows(self, earlier: bool = False) -> "Windows":
         """The images that are wanted, each once.
 
-        Returns:
-            Their tokens [N, T], and for each of the last L columns the number of its image [B, L].
+        Args:
+            earlier: Whether the images before them in their sentences are wanted, too.
         """
         rows, whole = self.ids.shape
         keys = torch.arange(rows, device=self.ids.device)[:, None] * whole + self.first.clamp(min=0)
         wanted, numbers = keys.unique(return_inverse=True)
-        row, first = wanted // whole, wanted % whole
+        every, before = wanted, wanted.new_zeros(len(wanted), 0)
+        if earlier:
+            counts = (self.next // self.size - 1) * self.there
+            counts = torch.zeros_like(wanted).scatter_reduce_(0, numbers.flatten(), counts.flatten(), "amax")
+            steps = torch.arange(1, int(counts.max()) + 1, device=wanted.device)
+            before = (wanted[:, None] - self.size * steps).masked_fill(steps > counts[:, None], -1)
+            every = torch.cat([wanted, before[before >= 0]]).unique()
+            before = torch.where(before < 0, before, torch.searchsorted(every, before.clamp(min=0)))
+        row, first = every // whole, every % whole
         columns = (first[:, None] + torch.arange(self.size, device=self.ids.device)).clamp(max=whole - 1)
         if self.columns_by_place is not None:
             columns = self.columns_by_place[row[:, None], columns]
         ids = self.ids[row[:, None], columns]
-        return (ids - self.converter.offset).clamp(0, self.converter.codebook_size - 1), numbers
+        tokens = (ids - self.converter.offset).clamp(0, self.converter.codebook_size - 1)
+        return Windows(tokens, torch.searchsorted(every, wanted), before, numbers)
+
+
+class Windows(NamedTuple):
+    """Images of a batch of sentences.
+
+    Args:
+        tokens: [E, T] in [0, K), each image once.
+        wanted: [N], the numbers of those that stand before a token to come.
+        before: [N, M], the numbers of those before them in their sentences, the nearest first; -1 where there is none.
+        numbers: [B, L], for each of the last L columns which of the N stands before it.
+    """
+
+    tokens: torch.LongTensor
+    wanted: torch.LongTensor
+    before: torch.LongTensor
+    numbers: torch.LongTensor
+
+    def show_the_same(self, other: "Windows | None") -> bool:
+        """Whether two are made of the same images."""
+        return other is not None and all(torch.equal(one, two) for one, two in zip(self[:3], other[:3], strict=True))
 
 
 __all__ = ["AlignedImages", "NeighbourhoodReader"]

@@ -33,6 +33,8 @@ class SimLVMConfig(PretrainedConfig):
             to come: of a target's, the query's at the same place. Beyond the papers, for small models.
         aligned_layers: Residual convolutions by which that embedding sees what lies around its place; 0 for none.
         aligned_width: C, their channels.
+        aligned_followers: Whether that embedding also tells what followed earlier images of the sentence where they
+            looked like this one; wants 2 or more `aligned_layers`, between which the images are compared.
         max_images: Images of the longest sentence, the answer counted in.
         mean_candidates: Draws whose mean is the answer where a user asks for no way of choosing tokens; 1 for the
             likeliest tokens.
@@ -60,6 +62,7 @@ class SimLVMConfig(PretrainedConfig):
         max_images: int = 16,
         mean_candidates: int = 1,
         train_vqgan: bool = False,
+        aligned_followers: bool = False,
         **kwargs,
     ):
         if embedding not in EMBEDDINGS:
@@ -80,6 +83,7 @@ class SimLVMConfig(PretrainedConfig):
         self.aligned_tokens = aligned_tokens
         self.aligned_layers = aligned_layers
         self.aligned_width = aligned_width
+        self.aligned_followers = aligned_followers
         self.max_images = max_images
         self.mean_candidates = mean_candidates
         self.train_vqgan = train_vqgan
@@ -94,6 +98,11 @@ class SimLVMConfig(PretrainedConfig):
             raise ValueError(
                 f"aligned_layers and aligned_width are {aligned_layers} and {aligned_width}: give at least 0 layers of "
                 "at least 1 channel."
+            )
+        if aligned_followers and (aligned_layers < 2 or aligned_width % 4):
+            raise ValueError(
+                f"aligned_followers compares images in 4 heads between halves of {aligned_layers} aligned_layers of "
+                f"aligned_width {aligned_width}: give at least 2 layers of a multiple of 4 channels."
             )
         if mean_candidates < 1:
             raise ValueError(f"mean_candidates is {mean_candidates}, but an answer is made of at least one: give 1.")

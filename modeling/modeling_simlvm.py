@@ -112,6 +112,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
             config.vq_config.codebook_dim,
             config.aligned_width,
             config.aligned_layers,
+            config.aligned_followers,
         )
 
     @classmethod
@@ -329,16 +330,19 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         """Embeddings [B, L, H] of what stands one image before the tokens to come; zeros where there is none."""
         if not bool(images.there.any()):
             return images.there[..., None].to(self.dtype)
-        tokens, numbers = images.windows()
+        windows = images.windows(earlier=self.config.aligned_followers)
         place = self.config.text_config.num_hidden_layers
         layer = None if cache is None else cache.layers[place]
-        # while an image is written the one before stays the same: what was found of it is kept beside its tokens
-        kept_tokens, found = getattr(layer, "aligned", (None, None))
-        if kept_tokens is None or not torch.equal(kept_tokens, tokens):
-            found = self.aligned_embedding(tokens)
+        # while an image is written those before stay the same: what was found of them is kept beside their tokens
+        kept, found = getattr(layer, "aligned", (None, None))
+        if not windows.show_the_same(kept):
+            if isinstance(self.aligned_embedding, NeighbourhoodReader):
+                found = self.aligned_embedding(windows.tokens, windows.wanted, windows.before)
+            else:
+                found = self.aligned_embedding(windows.tokens)
             if layer is not None:
-                layer.aligned = (tokens, found)
-        return found[numbers, images.place] * images.there[..., None]
+                layer.aligned = (windows, found)
+        return found[windows.numbers, images.place] * images.there[..., None]
 
     @torch.no_grad()
     def perplexity(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -41,6 +41,7 @@ SIMLVMS = {
         "aligned_tokens": True,
         "aligned_layers": 2,
         "aligned_width": 8,
+        "aligned_followers": True,
         "image_token_offset": 8,
         "special_token_ids": {"pad": 0, "begin": 1, "end": 2},
     },

@@ -69,7 +69,7 @@ def test_embeddings_are_what_the_config_says(simlvm):
         if simlvm.config.aligned_tokens and before >= 0 and ids[0, before].item() not in specials.values():
             begins = int("begin" in specials)
             start = (before - begins) // T * T + begins
-            whole = simlvm.aligned_embedding(ids[:, start : start + T] - first)[0]
+            whole = aligned(simlvm, ids[:, begins : start + T] - first)
             row = row + whole[before - start]
         rows.append(row)
     expected = simlvm.language_model(inputs_embeds=torch.stack(rows)[None]).logits
@@ -106,6 +106,15 @@ def test_padding_between_a_read_beginning_and_its_rest_changes_nothing(simlvm):
     torch.testing.assert_close(rest, simlvm(input_ids=whole).logits[:, cut:], atol=1e-3, rtol=1e-3)
 
 
+def aligned(model, tokens: torch.Tensor) -> torch.Tensor:
+    """[T, H] of the last image of a sentence [1, n * T] alone."""
+    images = tokens.view(-1, T)
+    if not model.config.aligned_followers:
+        return model.aligned_embedding(images[-1:])[0]
+    last = len(images) - 1
+    return model.aligned_embedding(images, torch.tensor([last]), torch.arange(last).flip(0)[None])[0]
+
+
 @torch.no_grad()
 def test_a_places_surroundings_are_those_in_its_own_image(make_simlvm):
     model = make_simlvm("llama", aligned_tokens=True, aligned_layers=1, aligned_width=8)
@@ -119,9 +128,41 @@ def test_a_places_surroundings_are_those_in_its_own_image(make_simlvm):
 
 
 @torch.no_grad()
-def test_what_is_kept_of_the_image_before_is_made_anew_for_another(make_simlvm):
-    model = make_simlvm("llama", aligned_tokens=True, aligned_layers=2, aligned_width=8)
+def test_followers_of_places_that_look_alike(make_simlvm):
+    model = make_simlvm("llama", aligned_tokens=True, aligned_layers=2, aligned_width=8, aligned_followers=True)
+    part = model.aligned_embedding.followers
+    maps = torch.randn(5, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = part(maps, torch.tensor([4, 1]), torch.tensor([[3, 2, 1, 0], [0, -1, -1, -1]]))
+    normed = part.norm(maps)
+    for row, (number, earlier) in enumerate([(4, [3, 2, 1, 0]), (1, [0])]):
+        for y, x in [(0, 0), (2, 3)]:
+            added = []
+            for head in range(4):
+                of_head = slice(2 * head, 2 * head + 2)
+                query = part.query(normed[number, :, y, x])[of_head]
+                keys = torch.stack([part.key(normed[one, :, y, x])[of_head] for one in earlier])
+                values = torch.stack([part.value(normed[one + 1, :, y, x])[of_head] for one in earlier])
+                scores = torch.cat([part.nothing[head : head + 1], keys @ query / 2**0.5])
+                added.append(scores.softmax(0)[1:] @ values)
+            expected = maps[number, :, y, x] + part.projection(torch.cat(added))
+            torch.testing.assert_close(found[row, :, y, x], expected, atol=1e-5, rtol=1e-5)
+    # a sentence's first image has none before it
+    alone = part(maps, torch.tensor([0]), torch.zeros(1, 0, dtype=torch.long))
+    torch.testing.assert_close(alone, maps[:1] + part.projection.bias[:, None, None])
+
+
+@pytest.mark.parametrize("sizes", [{"aligned_layers": 1}, {"aligned_layers": 2, "aligned_width": 6}])
+def test_followers_want_two_halves_and_heads(make_simlvm, sizes):
+    with pytest.raises(ValueError, match="give at least 2 layers of a multiple of 4 channels"):
+        make_simlvm("llama", aligned_tokens=True, aligned_followers=True, **sizes)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("followers", [False, True])
+def test_what_is_kept_of_the_image_before_is_made_anew_for_another(make_simlvm, followers):
+    model = make_simlvm("llama", aligned_tokens=True, aligned_layers=2, aligned_width=8, aligned_followers=followers)
     ids = sentence(model, 4, rows=2)
+    ids[:, 2 * T : 3 * T] = ids[:, T : 2 * T]  # an image that follows itself is another place in the sentence
     calls = []
     model.aligned_embedding.register_forward_hook(lambda module, given, out: calls.append(len(out)))
     whole = model(input_ids=ids).logits
