@@ -1,6 +1,5 @@
 """How sentences go on: from a language model's logits to whole images. Level 1."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +7,7 @@ from torch.nn import functional as F
 from transformers import Cache, LogitsProcessor, LogitsProcessorList
 from transformers.utils import ModelOutput
 
+from .branching_cache import branch
 from .cache_names import CACHE, cache_of
 from .image_token_converter import ImageTokenConverter
 
@@ -192,10 +192,11 @@ class SentenceGeneration:
         if known_pixel_values is not None or known_rows is not None:
             known_tokens = self._known_rows(known_pixel_values, known_rows, num_images)
         known = self._known_ids(known_tokens, ids.shape[0], num_images * self.config.tokens_per_image)
-        if num_candidates > 1:
-            ids, mask = (part.repeat_interleave(num_candidates, 0) for part in (ids, mask))
-            known = None if known is None else known.repeat_interleave(num_candidates, 0)
         ids, mask, cache = self._with_prefix(ids, mask, prefix, share_prefix)
+        if num_candidates > 1:
+            ids, cache = self._with_candidates(ids, mask, cache, num_candidates)
+            mask = mask.repeat_interleave(num_candidates, 0)
+            known = None if known is None else known.repeat_interleave(num_candidates, 0)
         drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p} if do_sample else {}
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
@@ -280,13 +281,18 @@ class SentenceGeneration:
             if length == 0:
                 return ids, mask, None
             prefix, ids = self.read(ids[:1, :length]), ids[:, length:]
-            cache = prefix.cache
         else:
             mask = torch.cat([mask.new_ones(rows, prefix.input_ids.shape[1]), mask], dim=1)
-            cache = copy.deepcopy(prefix.cache)
-        if rows > 1:
-            cache.batch_repeat_interleave(rows)
-        return ids, mask, cache
+        return ids, mask, branch(prefix.cache, rows)
+
+    def _with_candidates(
+        self, ids: torch.Tensor, mask: torch.Tensor, cache: Cache | None, count: int
+    ) -> tuple[torch.Tensor, Cache | None]:
+        """The last id of each row, once for each candidate, and the cache of what stands before, read once for all."""
+        if ids.shape[1] > 1:
+            before = {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
+            cache = cache_of(self(**before, past_key_values=cache, use_cache=True, logits_to_keep=1))
+        return ids[:, -1:].repeat_interleave(count, 0), None if cache is None else branch(cache, count)
 
     def _as_completion(
         self, ids: torch.Tensor, recorder: LikelihoodRecorder, num_images: int, num_candidates: int

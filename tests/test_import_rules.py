@@ -28,6 +28,7 @@ LEVELS = {
     "configuration_v2l": 1,
     "configuration_vqgan": 1,
     "aligned_embedding": 1,
+    "branching_cache": 0,
     "generation_simlvm": 1,
     "image_processing_vqgan": 1,
     "modeling_visual_gru": 1,

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import DynamicCache
 
 from visual_sentence import UserError
 from visual_sentence.data.sentences import VisualSentence
 from visual_sentence.data.task_base import Pair
 from visual_sentence.modeling import VQGANConfig, VQGANImageProcessor, VQGANModel
-from visual_sentence.sentence_completion import growing_cache
 from visual_sentence.sentence_completion.answers import (
     AnswerReader,
     Reading,
@@ -120,28 +118,6 @@ def test_the_same_pairs_are_read_once(completer, pairs, monkeypatch):
     changed = [(noise(99), pairs[0][1]), *pairs[1:]]
     (other,) = completer.complete([Question(changed, noise(44))])
     assert lengths == [96, 96] and torch.equal(other.image_tokens, by_hand(completer, changed, noise(44)))
-
-
-def test_a_growing_cache_holds_what_a_plain_one_does(monkeypatch):
-    monkeypatch.setattr(growing_cache, "ROOM", 3)
-    torch.manual_seed(0)
-    plain, growing = (DynamicCache() for _ in range(2))
-    first = torch.randn(2, 1, 2, 5, 4)
-    for cache in (plain, growing):
-        cache.update(*first, 0)
-    growing_cache.grow_in_place(growing)
-    for cache in (plain, growing):
-        cache.batch_repeat_interleave(3)
-    for length in (2, 1, 1, 1, 4, 1):
-        added = torch.randn(2, 3, 2, length, 4)
-        expected, found = plain.update(*added, 0), growing.update(*added, 0)
-        assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
-        assert growing.get_seq_length() == plain.get_seq_length()
-    # rows put into another order lie elsewhere, so nothing of the old buffer may come back
-    for cache in (plain, growing):
-        cache.reorder_cache(torch.tensor([2, 0, 1]))
-    added = torch.randn(2, 3, 2, 1, 4)
-    assert torch.equal(plain.update(*added, 0)[0], growing.update(*added, 0)[0])
 
 
 def test_known_rows_are_the_given_pictures(completer, pairs):

@@ -21,7 +21,6 @@ from ..modeling.image_processing_v2l import to_rgb
 from ..modeling.processing_simlvm import as_picture
 from .answers import IMAGE, AnswerReader, Completion, Reading, reading_of
 from .generation import check_generation
-from .growing_cache import grow_in_place
 from .loading import check_parts, load_parts
 
 Pictures = tuple[Image.Image, Image.Image]
@@ -277,7 +276,6 @@ class SentenceCompleter:
             before = inputs["input_ids"].shape[1] - self.processor.tokens_per_image
             self._kept = None  # two long caches need not lie in memory at once
             prefix = self.model.read(inputs["input_ids"][:, :before], inputs["pixel_values"][:-1])
-            grow_in_place(prefix.cache)
             self._kept = (key, prefix)
         return self._kept[1]
 
