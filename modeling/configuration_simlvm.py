@@ -38,6 +38,8 @@ class SimLVMConfig(PretrainedConfig):
         max_images: Images of the longest sentence, the answer counted in.
         mean_candidates: Draws whose mean is the answer where a user asks for no way of choosing tokens; 1 for the
             likeliest tokens.
+        mean_temperature: Their temperature; 0 for no draws, but one answer by the likeliest tokens, drawn of what the
+            model expects at each place.
         train_vqgan: Whether the image tokenizer is trained with the language model (its own loss is added where images
             are given) or frozen.
 
@@ -63,6 +65,7 @@ class SimLVMConfig(PretrainedConfig):
         mean_candidates: int = 1,
         train_vqgan: bool = False,
         aligned_followers: bool = False,
+        mean_temperature: float = 1.0,
         **kwargs,
     ):
         if embedding not in EMBEDDINGS:
@@ -86,6 +89,7 @@ class SimLVMConfig(PretrainedConfig):
         self.aligned_followers = aligned_followers
         self.max_images = max_images
         self.mean_candidates = mean_candidates
+        self.mean_temperature = mean_temperature
         self.train_vqgan = train_vqgan
         self.make_converter()  # refuses ids that do not go together
         longest = getattr(self.text_config, "max_position_embeddings", None)
@@ -106,6 +110,11 @@ class SimLVMConfig(PretrainedConfig):
             )
         if mean_candidates < 1:
             raise ValueError(f"mean_candidates is {mean_candidates}, but an answer is made of at least one: give 1.")
+        if mean_temperature < 0 or (mean_temperature == 0 and mean_candidates > 1):
+            raise ValueError(
+                f"mean_temperature is {mean_temperature} for {mean_candidates} mean_candidates, but draws want one "
+                "above 0, and without draws there is one candidate: change one of the two."
+            )
         if max_images < 2:
             raise ValueError(f"max_images is {max_images}, but a sentence has at least a query and its answer: give 2.")
         if longest is not None and max_images * self.tokens_per_image > longest:

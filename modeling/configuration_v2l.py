@@ -5,6 +5,7 @@ Source: Zhu, Wei, Lu 2024, "Beyond Text: Frozen Large Language Models in Visual 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PretrainedConfig
 
@@ -98,7 +99,7 @@ class V2LConfig(CodecSizes, PretrainedConfig):
             )
         check_codec_sizes(image_size, patch_size, block_out_channels, norm_num_groups, reconstruction_loss)
         self.encoder_type = encoder_type
-        self.encoder_config = encoder_config or {"model_type": "clip"}
+        self.encoder_config = without_paths(encoder_config or {"model_type": "clip"})
         self.encoder_name = encoder_name
         self.embedding_dim = embedding_dim
         self.num_words = num_words
@@ -124,6 +125,13 @@ class V2LConfig(CodecSizes, PretrainedConfig):
         self.cross_attention = cross_attention
         self.cross_attention_heads = cross_attention_heads
         super().__init__(**kwargs)
+
+
+def without_paths(config: Any) -> Any:
+    """A config without `_name_or_path` at any depth: where a part once lay says nothing to whoever loads the whole."""
+    if not isinstance(config, dict):
+        return config
+    return {name: without_paths(value) for name, value in config.items() if name != "_name_or_path"}
 
 
 __all__ = ["V2LConfig"]

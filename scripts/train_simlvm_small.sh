@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains hub_configs/simlvm-small-64 and simlvm-gru-small-64 on two cores: pictures, VQGAN, tokens, both language models.
+# Trains hub_configs/simlvm-small-96 and simlvm-gru-small-96 on two cores: pictures, VQGAN, tokens, both language models.
 #
 #     scripts/train_simlvm_small.sh DATA OUTPUT
 #
@@ -11,32 +11,33 @@ python=${PYTHON:-$here/.venv/bin/python}
 mkdir -p "$out"
 
 [ -f "$out/pictures.parquet" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/build_pairs.py" --columns pictures --augment \
-    --size 64 --output "$out/pictures.parquet" --data \
+    --size 96 --output "$out/pictures.parquet" --data \
     "segmentation:shapes[:2000]" "denoising:shapes[2000:3000]?sigma=50" "brightness:shapes[3000:4000]?factor=0.4" \
     "colourisation:shapes[4000:5000]" \
     "segmentation:$data/camvid/train.parquet?foreground=3&draws=5&gamma=0.5-2&tint=0.15" \
     "segmentation:$data/nuclei/dsb-he-train.parquet?draws=12&gamma=0.6-1.6&tint=0.3"
 
 [ -d "$out/vqgan/model" ] || OMP_NUM_THREADS=2 "$python" "$here/scripts/train_vqgan.py" --preset small --tracker none \
-    --config "$here/hub_configs/vqgan-sentence-64" --data "$out/pictures.parquet" --output "$out/vqgan" \
-    --learning-rate 2e-3 --unquantized-steps 500 --max-steps 2600 --no-random-crop --checkpoint-every 650 --resume latest
+    --config "$here/hub_configs/vqgan-sentence-96" --data "$out/pictures.parquet" --output "$out/vqgan" \
+    --batch-size 8 --learning-rate 2e-3 --unquantized-steps 400 --max-steps 3000 --no-random-crop --checkpoint-every 1000 \
+    --resume latest
 
 OMP_NUM_THREADS=1 "$python" "$here/scripts/tokenize_dataset.py" --model "$out/vqgan/model" --output "$out/tokens" \
     --workers 2 --augment --data \
-    "segmentation:shapes[:3000]" "denoising:shapes[3000:6000]?sigma=50" "brightness:shapes[6000:9000]?factor=0.4" \
-    "colourisation:shapes[9000:12000]" \
-    "segmentation:$data/camvid/train.parquet?foreground=3&draws=20&gamma=0.5-2&tint=0.15" \
-    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=28&gamma=0.6-1.6&tint=0.3"
+    "segmentation:shapes[:2000]" "denoising:shapes[2000:3800]?sigma=50" "brightness:shapes[3800:5300]?factor=0.4" \
+    "colourisation:shapes[5300:7500]" \
+    "segmentation:$data/camvid/train.parquet?foreground=3&draws=25&gamma=0.5-2&tint=0.15" \
+    "segmentation:$data/nuclei/dsb-he-train.parquet?draws=20&gamma=0.6-1.6&tint=0.3"
 
 train() {
     [ -d "$out/$1/model" ] || OMP_NUM_THREADS=1 "$python" "$here/scripts/train_simlvm.py" --preset small --from-scratch \
         --config "$here/hub_configs/$1" --vqgan "$out/vqgan/model" --data "$out/tokens" --output "$out/$1" \
-        --tracker none --resume latest "${@:2}"
+        --tracker none --resume latest --answer-noise 0.5 "${@:2}"
 }
-# about equal times; recurrent layers go token by token, so they are given larger batches and fewer of them
-train simlvm-small-64 --max-steps 1900 &
+# about equal times; recurrent layers go token by token, so they are given larger batches and fewer steps
+train simlvm-small-96 --batch-size 2 --max-steps 2800 &
 llama=$!
-train simlvm-gru-small-64 --batch-size 16 --max-steps 330 --warmup-steps 20 &
+train simlvm-gru-small-96 --batch-size 4 --max-steps 750 --warmup-steps 30 &
 gru=$!
 wait "$llama"
 wait "$gru"

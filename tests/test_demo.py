@@ -3,15 +3,18 @@
 import re
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from visual_sentence import UserError
-from visual_sentence.demo import EXAMPLES, QUESTION, SHOWN, DemoResult, SentenceResult, WordsResult, run_demo
+from visual_sentence.demo import EXAMPLES, QUESTION, SHOWN, DemoResult, SheetResult, WordsResult, run_demo
 from visual_sentence.demo.page import render_page
 from visual_sentence.demo.results import sentence_result
-from visual_sentence.demo.sentences import TASKS
+from visual_sentence.demo.sentences import TASKS as SENTENCES
+from visual_sentence.demo.tissue import CORNERS, SIDE
 from visual_sentence.demo.words_picture import load_photographs
+from visual_sentence.restoration import TASKS as RESTORATIONS
 
 
 @pytest.fixture(scope="module")
@@ -48,27 +51,57 @@ def test_picture_and_page_are_written(demo):
 
 
 @pytest.mark.offline_stack
-def test_visual_sentences_are_measured_and_shown(demo):
+def test_every_task_is_measured_and_shown(demo):
     folder, result = demo
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert [one.title for one in result.sentences] == [title for title, _ in TASKS.values()]
-    for one in result.sentences:
-        assert set(one.references) == {"copy_input", "copy_last_target", "nearest_target"} and one.queries == 8
+    titles = [title for title, _ in SENTENCES.values()] + ["Nuclei"]
+    assert [one.title for one in result.sentences] == titles
+    assert [one.title.lower() for one in result.restorations] == list(RESTORATIONS)
+    for one in (result.reconstruction, *result.restorations, *result.sentences):
         assert f">{one.shown(one.value)}<" in page and one.shown(one.references[one.best_reference]) in page
+        assert ("No better than without a model" in page) or not one.is_failure
+        assert one.note in page
         with Image.open(folder / one.picture) as sheet:
             sheet.load()
-            assert sheet.height > 5 * 128
-    masks, denoised = result.sentences[:2]
-    assert masks.measure == "dice" and masks.value > masks.references[masks.best_reference] + 0.2
+            assert min(sheet.size) > 2 * 128
+
+
+@pytest.mark.offline_stack
+def test_what_the_models_that_ship_can_do(demo):
+    result = demo[1]
+    words = result.reconstruction
+    assert words.queries == len({*SHOWN, *EXAMPLES.values(), QUESTION})
+    assert words.value > words.references["its mean colour"] + 8 and "16 x 16 words" in words.note
+    sentences = {one.title: one for one in result.sentences}
+    masks, denoised, nuclei = sentences["Segmentation"], sentences["Denoising"], sentences["Nuclei"]
+    for one in result.sentences:
+        assert set(one.references) == {"copy input", "copy last target", "nearest target"} and one.queries == 8
+    assert masks.measure == nuclei.measure == "dice" and masks.value > masks.references[masks.best_reference] + 0.2
     assert denoised.measure == "psnr" and denoised.value > denoised.references[denoised.best_reference] + 2
+    assert not nuclei.is_failure
+
+
+def test_squares_of_tissue_do_not_overlap():
+    covered = np.zeros((512, 512), dtype=int)
+    for left, top in CORNERS:
+        covered[top : top + SIDE, left : left + SIDE] += 1
+    assert covered.max() == 1 and covered.sum() == len(CORNERS) * SIDE * SIDE
 
 
 def test_numbers_of_sentences_leave_the_bound_out():
     references = {"copy_input": {"dice": None, "psnr": 9.0}, "tokenizer": {"dice": None, "psnr": 30.0}}
     row = {"dice": None, "psnr": 20.25, "n": 3, "references": references}
     found = sentence_result("Denoising", "a.png", {"results": [row]}, "tokenizer")
-    assert found == SentenceResult("Denoising", "a.png", "psnr", 20.25, {"copy_input": 9.0}, 3)
-    assert found.best_reference == "copy_input" and found.shown(20.25) == "20.2 dB"
+    assert found == SheetResult("Denoising", "a.png", "psnr", 20.25, {"copy input": 9.0}, 3)
+    assert found.summary() == "20.2 dB, against 9.0 dB by the best answer that asks no model (copy input)"
+
+
+def test_what_is_no_better_than_its_references_is_called_so():
+    good, bad = (SheetResult("A", "a.png", "psnr", value, {"as it is": 20.0}, 2) for value in (20.1, 20.0))
+    assert bad.is_failure and not good.is_failure
+    words = WordsResult({}, {"cat": 1.0}, "")
+    assert "No better" in render_page(DemoResult(words, restorations=(bad,)), "words.png")
+    assert "No better" not in render_page(DemoResult(words, restorations=(good,)), "words.png")
 
 
 def test_the_page_shows_text_as_text():

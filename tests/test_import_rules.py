@@ -48,7 +48,8 @@ LEVELS = {
 ROOMS = {
     "errors": set(),
     "progress": set(),
-    "references": {"errors", "offline", "progress"},
+    "shipped": {"errors", "hub_configs"},
+    "references": {"errors", "offline", "progress", "shipped"},
     "image_io": {"errors", "modeling"},
     "language": {"errors", "references"},
     "metrics": {"errors", "features"},
@@ -79,6 +80,7 @@ ROOMS = {
     "video": {"captioning", "data", "errors", "image_io", "modeling", "progress", "words"},
     "sentence_completion": {
         *("data", "errors", "image_io", "language", "metrics", "modeling", "progress", "reconstruction", "references"),
+        "shipped",
     },
     "sentence_training": {"data", "errors", "modeling", "references", "training"},
     "hub_code": {"errors"},
@@ -86,8 +88,21 @@ ROOMS = {
         *("captioning", "completion", "errors", "few_shot", "hub_code", "image_io", "language", "masked_restoration"),
         *("modeling", "reconstruction", "references", "restoration", "sentence_completion", "words"),
     },
-    "demo": {"completion", "data", "errors", "few_shot", "image_io", "references", "sentence_completion", "words"},
-    "registration": {"modeling", "pipelines", "sentence_completion"},
+    "demo": {
+        *(
+            "completion",
+            "data",
+            "errors",
+            "few_shot",
+            "image_io",
+            "language",
+            "metrics",
+            "reconstruction",
+            "references",
+        ),
+        *("restoration", "sentence_completion", "shipped", "words"),
+    },
+    "registration": {"modeling", "pipelines", "shipped"},
     "__init__": {"errors", "hub", "image_io", "language", "modeling", "offline", "registration"},
 }
 

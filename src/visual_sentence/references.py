@@ -1,7 +1,7 @@
 """References: how a user names a model, and how a name becomes a folder.
 
-A reference is a folder, a Hub id, or one of the words of `OFFLINE_NAMES`, which stand for models made of installed
-packages. Behind `resolve` nothing knows which of the three it was.
+A reference is a folder, a Hub id, "offline" for a model made of installed packages, or "default" for one that ships
+with this package. Behind `resolve` nothing knows which of them it was.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from .errors import UserError
 from .progress import progress_bar
+from .shipped import DEFAULT, shipped_model
 
 OFFLINE = "offline"
 # What the libraries raise for models that are absent, damaged or of another shape than their configuration says.
@@ -31,15 +32,18 @@ def resolve(reference: str, kind: str) -> str:
     """Turns a reference into what `from_pretrained` takes.
 
     Args:
-        reference: "offline", a folder or a Hub id.
-        kind: What is wanted of "offline": "language-model", "encoder" or "v2l".
+        reference: "offline", "default", a folder or a Hub id.
+        kind: What is wanted of "offline": "language-model", "encoder" or "v2l"; of "default": "v2l" or "simlvm".
 
     Returns:
-        The offline model's folder, or the reference itself.
+        The offline or shipped model's folder, or the reference itself.
 
     Raises:
-        UserError: If the offline packages are not installed, or a path is given that does not exist.
+        UserError: If the offline packages are not installed, no such model ships, or a path that is given does not
+            exist.
     """
+    if reference == DEFAULT:
+        return str(shipped_model(kind))
     if reference == OFFLINE:
         from .offline import offline_folder  # reads nothing from disk unless it is asked for
 

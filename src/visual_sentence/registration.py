@@ -20,7 +20,7 @@ from .modeling import (
     VQGANModel,
 )
 from .pipelines import PIPELINES, SENTENCE_TASK
-from .sentence_completion.loading import shipped_folder
+from .shipped import shipped_folder
 
 # config, model, image processor
 MODELS = (
@@ -52,11 +52,11 @@ def register() -> None:
     VisualGRUConfig.register_for_auto_class()
     VisualGRUForCausalLM.register_for_auto_class("AutoModelForCausalLM")
     for pipeline_class in PIPELINES:
-        is_sentence = pipeline_class.task_name == SENTENCE_TASK  # the one task whose model ships with the package
+        kind = "simlvm" if pipeline_class.task_name == SENTENCE_TASK else "v2l"  # the models that ship
         PIPELINE_REGISTRY.register_pipeline(
             pipeline_class.task_name,
             pipeline_class=pipeline_class,
             pt_model=AutoModel,
-            default={"model": (str(shipped_folder()), "main")} if is_sentence else None,
+            default={"model": (str(shipped_folder(kind)), "main")},
             type="multimodal",
         )

@@ -1,4 +1,4 @@
-"""`visual-sentence demo`: photographs to words, one question answered, visual sentences completed."""
+"""`visual-sentence demo`: photographs to words and back, a question, restorations, visual sentences."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +12,20 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder of the pictures and the page.")] = Path("demo"),
     model: options.Model = "offline",
     simlvm: Annotated[str, typer.Option(help="SimLVM: a folder, a Hub id, or 'default', which ships.")] = "default",
+    local_model: Annotated[
+        str, typer.Option(help="V2L model with a local half: a folder, a Hub id, or 'default', which ships.")
+    ] = "default",
     llm: Annotated[str, typer.Option(help="Language model: 'offline', a folder or a Hub id.")] = "offline",
 ) -> None:
-    """Turn photographs into words, ask a language model about a new one, complete visual sentences; draw it all."""
+    """Turn photographs into words and back, ask a language model about them, complete visual sentences; draw it all."""
     from visual_sentence.demo import QUESTION, SHOWN, run_demo
 
-    found = run_demo(output, model, llm, simlvm)
+    found = run_demo(output, model, llm, simlvm, local_model)
     result = found.photographs
     for name in SHOWN:
         typer.echo(f"{name}: {', '.join(result.words[name])}")
     shares = ", ".join(f"{label} {share:.0%}" for label, share in result.probabilities.items())
     typer.echo(f"{QUESTION}: {result.answer} ({shares})")
-    for one in found.sentences:
-        best = one.shown(one.references[one.best_reference])
-        typer.echo(f"{one.title.lower()} by example: {one.shown(one.value)}; without a model at best {best}")
+    for one in (found.reconstruction, *found.restorations, *found.sentences):
+        typer.echo(f"{one.title.lower()}: {one.summary()}")
     typer.echo(f"pictures and page: {output / 'index.html'}")

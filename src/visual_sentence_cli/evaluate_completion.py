@@ -50,6 +50,10 @@ def evaluate_completion(
         int | None,
         typer.Option(min=1, help="Draws whose mean is the answer; 1: the likeliest tokens; else the model's own way."),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of --candidates; 0: the likeliest tokens, drawn of what is expected at each place."),
+    ] = None,
     instances: Annotated[
         bool, typer.Option("--instances", help="Compare the connected parts of masks too (AJI, for nuclei).")
     ] = False,
@@ -68,7 +72,7 @@ def evaluate_completion(
         read_counts,
         read_options,
     )
-    from visual_sentence.sentence_completion.generation import sampling
+    from visual_sentence.sentence_completion.generation import mean_answer
 
     setting = CompletionSetting(
         None if pairs is None else read_counts(pairs), queries, prompt_sets, seed, size, instances
@@ -77,10 +81,7 @@ def evaluate_completion(
     chosen = {name: value for name, value in given.items() if value is not None}
     asked, shown = parse_request(data, task, chosen, pairs_from)
     completer = SentenceCompleter.load(model, device)
-    generation = {}
-    if candidates is not None:
-        several = sampling(candidates, None, None, None, seed, average=True)
-        generation = several if candidates > 1 else {"do_sample": False}
+    generation = mean_answer(candidates, temperature, seed)
     measured = evaluate_completion(completer, asked, setting, shown, batch_size, generation, sheet)
     result = {"model": model, **measured}
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else table(result))

@@ -36,7 +36,8 @@ Repetitions = Annotated[int, typer.Option(min=0, help="How many more times the e
 Codec = Annotated[
     str,
     typer.Option(
-        "--model", help="V2L model with a local half, VQGAN or SimLVM: a folder or a Hub id.", show_default=False
+        "--model",
+        help="V2L model with a local half, VQGAN or SimLVM: a folder, a Hub id, or 'default' (v2l-small).",
     ),
 ]
 CodecDtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
@@ -74,7 +75,10 @@ QuestionColumn = Annotated[str | None, typer.Option(help="Column of the question
 AnswerColumn = Annotated[str | None, typer.Option(help="Column of the answers: answer or answers.")]
 ShuffleWords = Annotated[bool, typer.Option("--shuffle-words", help="Control: write from another picture's words.")]
 LocalModel = Annotated[
-    str, typer.Option("--model", help="V2L model with a local half: a folder or a Hub id.", show_default=False)
+    str,
+    typer.Option(
+        "--model", help="V2L model with a local half: a folder, a Hub id, or 'default' for v2l-small, which ships."
+    ),
 ]
 Adapter = Annotated[
     str | None,

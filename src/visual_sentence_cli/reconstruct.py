@@ -12,7 +12,7 @@ from . import evaluate, options
 def reconstruct(
     images: options.Images,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.", show_default=False)],
-    model: options.Codec,
+    model: options.Codec = "default",
     skip_bad: options.SkipBad = False,
     batch_size: options.BatchSize = 8,
     as_json: options.Json = False,
@@ -50,7 +50,7 @@ def summary(row: dict) -> str:
 @evaluate.app.command("reconstruction")
 def evaluate_reconstruction(
     data: options.Pictures,
-    model: options.Codec,
+    model: options.Codec = "default",
     split: options.Split = "train",
     column: options.ImageColumn = None,
     limit: options.Limit = None,

@@ -34,7 +34,7 @@ def restore(
     task: Task,
     images: options.Images,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.", show_default=False)],
-    model: options.LocalModel,
+    model: options.LocalModel = "default",
     mode: Mode = "leak-free",
     examples: Examples = None,
     degraded: Annotated[bool, typer.Option("--degraded", help="The pictures are damaged already.")] = False,
@@ -85,7 +85,7 @@ def evaluate_restoration(
         str, typer.Option(help="inpainting, outpainting, deblurring, rotation or shift.", show_default=False)
     ],
     data: options.Pictures,
-    model: options.LocalModel,
+    model: options.LocalModel = "default",
     mode: Mode = "leak-free",
     examples: Annotated[
         str | None, typer.Option(help="Other pictures for mode leak-free; by default those of --data behind --limit.")

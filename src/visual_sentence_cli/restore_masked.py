@@ -12,7 +12,7 @@ from . import evaluate, options
 def restore_masked(
     images: options.Images,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.", show_default=False)],
-    model: options.LocalModel,
+    model: options.LocalModel = "default",
     adapter: options.Adapter = None,
     llm: options.LanguageModelOption = None,
     global_model: options.GlobalModel = None,
@@ -52,7 +52,7 @@ def restore_masked(
 @evaluate.app.command("masked-restoration")
 def evaluate_masked_restoration(
     data: options.Pictures,
-    model: options.LocalModel,
+    model: options.LocalModel = "default",
     adapter: options.Adapter = None,
     llm: options.LanguageModelOption = None,
     global_model: options.GlobalModel = None,

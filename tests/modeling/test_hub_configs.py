@@ -17,7 +17,7 @@ SIZES = {
     "vqgan-f16-2048": (145.85, 256),
     "vqgan-f16-1024": (145.79, 256),
     "vqgan-small-64": (6.87, 64),
-    "vqgan-sentence-64": (2.87, 64),
+    "vqgan-sentence-96": (2.81, 144),
     "vqgan-sentence-128": (2.81, 256),
     "v2l-f8-128": (65.70, 256),
     "v2l-small": (2.81, 256),
@@ -32,8 +32,8 @@ SIZES = {
     "simlvm-300m-delvm": (291.18, 256),
     "simlvm-gru": (294.15, 256),
     "simlvm-small": (5.91, 256),
-    "simlvm-small-64": (4.02, 64),
-    "simlvm-gru-small-64": (4.16, 64),
+    "simlvm-small-96": (4.09, 144),
+    "simlvm-gru-small-96": (4.05, 144),
 }
 # of a SimLVM: millions of parameters in all, the frozen VQGAN's among them; images of the longest sentence; its VQGAN
 WHOLE = {
@@ -47,8 +47,8 @@ WHOLE = {
     "simlvm-300m-delvm": (437.43, 8, "vqgan-f16-8192"),
     "simlvm-gru": (440.39, 16, "vqgan-f16-8192"),
     "simlvm-small": (8.72, 8, "vqgan-sentence-128"),
-    "simlvm-small-64": (6.88, 12, "vqgan-sentence-64"),
-    "simlvm-gru-small-64": (7.03, 12, "vqgan-sentence-64"),
+    "simlvm-small-96": (6.90, 12, "vqgan-sentence-96"),
+    "simlvm-gru-small-96": (6.86, 12, "vqgan-sentence-96"),
 }
 
 

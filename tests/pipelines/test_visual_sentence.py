@@ -17,7 +17,7 @@ from visual_sentence import UserError
 from visual_sentence.modeling import VQGANConfig, VQGANImageProcessor, VQGANModel
 from visual_sentence.pipelines.visual_sentence import SENTENCE_TASK, VisualSentencePipeline
 from visual_sentence.sentence_completion.completer import Question
-from visual_sentence.sentence_completion.loading import has_weights, shipped_folder
+from visual_sentence.shipped import has_weights, shipped_folder
 
 from ..sentence_completion.conftest import (  # noqa: F401  (fixtures)
     VQGAN,
@@ -192,7 +192,7 @@ def test_no_model_named(simlvm_folder, complete, pairs, monkeypatch):  # noqa: F
 
 
 def test_the_model_that_ships_answers_without_being_named(pairs):
-    if SENTENCE_TASK not in PIPELINE_REGISTRY.get_supported_tasks() or not has_weights(shipped_folder()):
+    if SENTENCE_TASK not in PIPELINE_REGISTRY.get_supported_tasks() or not has_weights(shipped_folder("simlvm")):
         pytest.skip("the model that ships has no weights yet")
     found = pipeline(SENTENCE_TASK, device="cpu")(noise(1, (30, 20)), pairs=pairs)
     assert found["mask"].shape == (20, 30)

@@ -17,7 +17,7 @@ from visual_sentence.sentence_completion.answers import (
     reading_of,
 )
 from visual_sentence.sentence_completion.completer import Question, SentenceCompleter
-from visual_sentence.sentence_completion.loading import has_weights, shipped_folder
+from visual_sentence.shipped import has_weights, shipped_folder
 
 from .conftest import VQGAN, blob, noise
 
@@ -85,10 +85,21 @@ def test_a_model_may_name_the_draws_whose_mean_is_its_answer(make_simlvm, make_s
     (own,) = completer.complete(asked)
     (mean,) = completer.complete(asked, do_sample=True, num_candidates=3, seed=0, average=True)
     assert torch.equal(own.pixel_values, mean.pixel_values) and torch.equal(own.candidates, mean.candidates)
+    model.config.mean_temperature = 0.5
+    (cooler,) = completer.complete(asked)
+    (mean,) = completer.complete(asked, do_sample=True, num_candidates=3, seed=0, average=True, temperature=0.5)
+    assert torch.equal(cooler.pixel_values, mean.pixel_values) and not torch.equal(own.pixel_values, mean.pixel_values)
+    model.config.mean_candidates, model.config.mean_temperature = 1, 0
+    (expected,) = completer.complete(asked)
+    assert torch.equal(expected.image_tokens, likeliest.image_tokens) and expected.candidates is None
+    assert not torch.equal(expected.pixel_values, likeliest.pixel_values)
     (plain,) = completer.complete(asked, do_sample=False)
     assert torch.equal(plain.pixel_values, likeliest.pixel_values) and plain.candidates is None
     with pytest.raises(ValueError, match="mean_candidates is 0"):
         type(model.config)(mean_candidates=0)
+    for count, temperature in ((1, -1), (2, 0)):
+        with pytest.raises(ValueError, match="change one of the two"):
+            type(model.config)(mean_candidates=count, mean_temperature=temperature)
 
 
 def test_sentences_of_all_kinds_come_back_in_order(completer, pairs):
@@ -315,7 +326,7 @@ def test_missing_weights_are_refused(simlvm_folder):
 
 
 def test_the_model_that_ships(pairs):
-    if not has_weights(shipped_folder()):
+    if not has_weights(shipped_folder("simlvm")):
         with pytest.raises(UserError, match="ships with the package has no weights"):
             SentenceCompleter.load(device="cpu")
         pytest.skip("the model that ships has no weights yet")

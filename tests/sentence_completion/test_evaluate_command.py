@@ -10,6 +10,8 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from visual_sentence import UserError
+from visual_sentence.sentence_completion.generation import mean_answer
 from visual_sentence_cli import main
 
 MEASURES = ("dice", "iou", "aji", "psnr", "ssim")
@@ -115,3 +117,24 @@ def test_table_and_whole_specification(run):
 def test_mistakes_are_one_line(run, arguments, message):
     status, out, err = run(*arguments)
     assert status == 2 and out == "" and err.count("\n") == 1 and message in err, err
+
+
+@pytest.mark.parametrize(
+    ("candidates", "temperature", "expected"),
+    [
+        (None, None, {}),
+        (1, None, {"do_sample": False}),
+        (4, None, {"do_sample": True, "seed": 7, "num_candidates": 4, "average": True}),
+        (4, 0.3, {"do_sample": True, "seed": 7, "num_candidates": 4, "average": True, "temperature": 0.3}),
+        (None, 0, {"average": True}),
+        (1, 0, {"average": True}),
+    ],
+)
+def test_answers_that_are_means(candidates, temperature, expected):
+    assert mean_answer(candidates, temperature, 7) == expected
+
+
+@pytest.mark.parametrize(("candidates", "temperature"), [(4, 0), (None, 0.5), (1, 0.5)])
+def test_a_temperature_of_draws_that_there_are_not(candidates, temperature):
+    with pytest.raises(UserError, match=r"does not go with \d candidates"):
+        mean_answer(candidates, temperature, 7)

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from .results import DemoResult, SentenceResult
+from .results import DemoResult, SheetResult
 from .style import ACCENT, INK, LINE, PAPER
 
 
@@ -18,7 +18,8 @@ def render_page(result: DemoResult, words_picture: str) -> str:
         f"<tr><td>{escape(label)}</td><td>{probability:.1%}</td></tr>"
         for label, probability in found.probabilities.items()
     )
-    sentences = "\n".join(map(_section, result.sentences))
+    reconstruction = "" if result.reconstruction is None else _section(result.reconstruction)
+    restorations, sentences = ("\n".join(map(_section, found)) for found in (result.restorations, result.sentences))
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>visual-sentence: the demo</title>
@@ -40,19 +41,29 @@ motorcycles are two pictures of one scene.</p>
 <table>{rows}</table>
 <p>The image tower knows the thousand labels of ImageNet. Things outside that list are given the nearest
 words it has, so this is not open-vocabulary recognition.</p>
+<h1>Pictures of words alone</h1>
+<p>A model that was trained on a CPU core wrote these photographs as words of the language model's vocabulary, one
+for each square of 8 pixels, and drew them again of nothing else. No training saw them.</p>
+{reconstruction}
+<h1>Damaged pictures, mended by reading</h1>
+<p>The language model, which was never trained on images, reads pieces of other photographs in these words, damaged and
+whole, and then writes the whole piece of a damaged one. It has 135 million parameters, and what it writes is mostly
+worse than leaving the picture as it is; the paper's models have fifty times as many and more.</p>
+{restorations}
 <h1>Visual sentences</h1>
 <p>Three solved pairs stand before each query; the model that ships with the package, trained on two CPU cores, goes on
-with the next picture. No training saw these shapes. The last row of each sheet is the worst answer of
+with the next picture. No training saw these shapes or this tissue. The last row of each sheet is the worst answer of
 all its queries.</p>
 {sentences}
 </html>
 """
 
 
-def _section(found: SentenceResult) -> str:
-    """One task of visual sentences."""
-    name, title = found.best_reference, escape(found.title)
-    beside = f"{found.shown(found.references[name])} by the best answer that asks no model ({name.replace('_', ' ')})"
+def _section(found: SheetResult) -> str:
+    """One task."""
+    title = escape(found.title)
+    state = " No better than without a model." if found.is_failure else ""
+    note = f" {escape(found.note)}" if found.note else ""
     return f"""<h2>{title}: <span class="answer">{found.shown(found.value)}</span></h2>
-<p>Mean of {found.queries} queries; {beside}.</p>
-<img src="{escape(found.picture)}" alt="{title}: pairs, query, answer and truth, in rows">"""
+<p>Mean of {found.queries}: {escape(found.summary())}.{state}{note}</p>
+<img src="{escape(found.picture)}" alt="{title}: pictures in rows">"""

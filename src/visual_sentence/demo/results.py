@@ -7,6 +7,8 @@ from typing import Any
 SHOWN = ("chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "astronaut.png", "coins.png")
 EXAMPLES = {"cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg", "motorcycle": "motorcycle_left.png"}
 QUESTION = "motorcycle_right.png"
+# And a stained section of tissue.
+TISSUE = "ihc.png"
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,17 @@ class WordsResult:
 
 
 @dataclass(frozen=True)
-class SentenceResult:
-    """Visual sentences of one task.
+class SheetResult:
+    """One task: a sheet of pictures, and how near they come to the truth.
 
     Args:
         title: What is asked, for people.
-        picture: File name of the sheet of answers.
+        picture: File name of the sheet.
         measure: "dice" or "psnr".
         value: Mean over the queries.
         references: Name of an answer that asks no model -> the same measure of it.
         queries: How many queries.
+        note: What a reader has to know about it.
     """
 
     title: str
@@ -48,15 +51,27 @@ class SentenceResult:
     value: float
     references: dict[str, float]
     queries: int
+    note: str = ""
 
     @property
     def best_reference(self) -> str:
         """The name of the best reference."""
         return max(self.references, key=self.references.get)
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether an answer that asks no model is as good."""
+        return self.value <= self.references[self.best_reference]
+
     def shown(self, value: float) -> str:
         """A value with its unit."""
         return f"Dice {value:.2f}" if self.measure == "dice" else f"{value:.1f} dB"
+
+    def summary(self) -> str:
+        """The value and the best reference in a line."""
+        name = self.best_reference
+        reference = f"{self.shown(self.references[name])} by the best answer that asks no model ({name})"
+        return f"{self.shown(self.value)}, against {reference}"
 
 
 @dataclass(frozen=True)
@@ -65,23 +80,30 @@ class DemoResult:
 
     Args:
         photographs: Of words and question.
+        reconstruction: Of pictures drawn from their words alone.
+        restorations: Of damaged pictures, a task each.
         sentences: Of visual sentences, a task each.
     """
 
     photographs: WordsResult
-    sentences: tuple[SentenceResult, ...] = field(default_factory=tuple)
+    reconstruction: SheetResult | None = None
+    restorations: tuple[SheetResult, ...] = field(default_factory=tuple)
+    sentences: tuple[SheetResult, ...] = field(default_factory=tuple)
 
 
-def sentence_result(title: str, picture: str, measured: dict[str, Any], without: str) -> SentenceResult:
+def sentence_result(title: str, picture: str, measured: dict[str, Any], without: str, note: str = "") -> SheetResult:
     """A task's numbers out of what `evaluate_completion` gave for one number of pairs.
 
     Args:
-        title: As in `SentenceResult`.
-        picture: As in `SentenceResult`.
+        title: As in `SheetResult`.
+        picture: As in `SheetResult`.
         measured: What it gave.
         without: The one among its references that is no answer but a bound.
+        note: As in `SheetResult`.
     """
     (row,) = measured["results"]
     measure = "psnr" if row["dice"] is None else "dice"
-    references = {name: found[measure] for name, found in row["references"].items() if name != without}
-    return SentenceResult(title, picture, measure, row[measure], references, row["n"])
+    references = {
+        name.replace("_", " "): found[measure] for name, found in row["references"].items() if name != without
+    }
+    return SheetResult(title, picture, measure, row[measure], references, row["n"], note)

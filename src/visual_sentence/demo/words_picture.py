@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..errors import UserError
 from ..image_io import open_image
-from .results import EXAMPLES, QUESTION, SHOWN, WordsResult
+from .results import EXAMPLES, QUESTION, SHOWN, TISSUE, WordsResult
 from .style import ACCENT, INK, LINE, PAPER, QUIET
 
 TILE, GAP, MARGIN = 300, 28, 48
@@ -26,7 +26,7 @@ def load_photographs() -> dict[str, Image.Image]:
             "run `pip install 'visual-sentence[demo]'`."
         ) from error
     folder = Path(skimage.data.__file__).parent
-    return {name: open_image(folder / name) for name in dict.fromkeys([*SHOWN, *EXAMPLES.values(), QUESTION])}
+    return {name: open_image(folder / name) for name in dict.fromkeys([*SHOWN, *EXAMPLES.values(), QUESTION, TISSUE])}
 
 
 def draw_words(photographs: dict[str, Image.Image], result: WordsResult) -> Image.Image:

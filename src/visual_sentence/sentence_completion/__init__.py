@@ -4,6 +4,7 @@ from .answers import Completion
 from .completer import Question, SentenceCompleter
 from .evaluation import CompletionSetting, evaluate_completion
 from .requests import parse_request, read_counts, read_options
+from .sheet import draw_rows
 
 __all__ = [
     "SentenceCompleter",
@@ -14,4 +15,5 @@ __all__ = [
     "parse_request",
     "read_counts",
     "read_options",
+    "draw_rows",
 ]

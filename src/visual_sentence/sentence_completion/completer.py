@@ -121,7 +121,11 @@ class SentenceCompleter:
     def default_generation(self) -> dict[str, Any]:
         """Options of `complete` where none is given: the likeliest tokens, or the mean of the config's draws."""
         count = getattr(self.model.config, "mean_candidates", 1)
-        return {} if count == 1 else {"do_sample": True, "num_candidates": count, "seed": 0, "average": True}
+        temperature = getattr(self.model.config, "mean_temperature", 1.0)
+        if count == 1:
+            return {} if temperature else {"average": True}
+        draws = {"do_sample": True, "num_candidates": count, "seed": 0, "average": True}
+        return draws if temperature == 1 else {**draws, "temperature": temperature}
 
     def check_fits(self, **parts: Any) -> None:
         """Refuses a sentence before it is completed.

@@ -56,3 +56,26 @@ def sampling(
     given = {name: value for name, value in given.items() if value is not None}
     more = {"average": True} if average else {}
     return {"do_sample": True, "seed": seed, **given, **more} if given else more
+
+
+def mean_answer(candidates: int | None, temperature: float | None, seed: int) -> dict[str, Any]:
+    """Options of an answer that is a mean; none for the model's own way.
+
+    Args:
+        candidates: Draws; 1 for the likeliest tokens.
+        temperature: Of the draws; 0 for the likeliest tokens, drawn of what the model expects at each place.
+        seed: Of the draws.
+
+    Raises:
+        UserError: If the temperature is of draws that there are not.
+    """
+    if temperature == 0 and candidates in (None, 1):
+        return {"average": True}
+    if temperature is not None and (temperature == 0 or candidates in (None, 1)):
+        raise UserError(
+            f"A temperature of {temperature:g} does not go with {candidates or 1} candidates: 0 is for one, all others "
+            "are for draws, such as --candidates 4."
+        )
+    if candidates is None:
+        return {}
+    return sampling(candidates, temperature, None, None, seed, average=True) if candidates > 1 else {"do_sample": False}

@@ -1,6 +1,5 @@
 """Loading a SimLVM with its processor, and refusing parts that do not belong together."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from transformers import AutoModel, AutoProcessor
@@ -8,41 +7,7 @@ from transformers import AutoModel, AutoProcessor
 from ..errors import UserError
 from ..modeling import SimLVMConfig, SimLVMForVisualSentence, SimLVMProcessor
 from ..references import LOADING_ERRORS, OFFLINE, load_config, resolve, unreachable
-
-DEFAULT = "default"
-SHIPPED = "simlvm-small"
-WEIGHTS = ("*.safetensors", "*.bin")
-
-
-def shipped_folder() -> Path:
-    """Where the model that ships with the package lies."""
-    return Path(str(files("visual_sentence.hub_configs") / SHIPPED))
-
-
-def shipped_model() -> Path:
-    """The folder of the model that ships with the package.
-
-    Raises:
-        UserError: If the package is not installed, or without its weights.
-    """
-    try:
-        folder = shipped_folder()
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "The model that ships with visual-sentence is not here, as the package is not installed: install it, or "
-            "name a folder or a Hub id."
-        ) from error
-    if not has_weights(folder):
-        raise UserError(
-            f"The model that ships with the package has no weights in {folder}: install the package anew, or name a "
-            "folder or a Hub id."
-        )
-    return folder
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether a folder holds weights."""
-    return any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+from ..shipped import DEFAULT, SHIPPED, has_weights, shipped_model
 
 
 def load_parts(reference: str | Path | None) -> tuple[SimLVMForVisualSentence, SimLVMProcessor, str]:
@@ -58,7 +23,7 @@ def load_parts(reference: str | Path | None) -> tuple[SimLVMForVisualSentence, S
         UserError: If there is no such model, it is of another kind, or parts of it are missing or of another size.
     """
     if reference is None or str(reference) == DEFAULT:
-        name, folder = SHIPPED, str(shipped_model())
+        name, folder = SHIPPED["simlvm"], str(shipped_model("simlvm"))
     elif str(reference) == OFFLINE:
         raise UserError(f"There is no offline SimLVM made of packages: use {DEFAULT!r} for the model that ships.")
     else:

@@ -63,24 +63,9 @@ class SheetRows:
         rows.append(self.worst)
         columns = [f"{kind} {place}" for place in range(1, self.pairs + 1) for kind in ("input", "target")]
         columns += ["query", "answer", "truth"]
-        step, width = CELL + CAPTION + GAP, GAP + len(columns) * (CELL + GAP)
-        canvas = Image.new("RGB", (width, HEADER + len(rows) * step), PAPER)
-        draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(TEXT)
-        for column, name in enumerate(columns):
-            draw.text((GAP + column * (CELL + GAP), HEADER / 2), name, fill=QUIET, font=font, anchor="lm")
-        for number, row in enumerate(rows):
-            top = HEADER + number * step
-            for column, picture in enumerate(row.pictures):
-                canvas.paste(_fitted(picture), (GAP + column * (CELL + GAP), top))
-            is_worst = number == len(rows) - 1
-            draw.text(
-                (GAP, top + CELL + CAPTION / 2),
-                self._caption(row, is_worst),
-                fill=ACCENT if is_worst else INK,
-                font=font,
-                anchor="lm",
-            )
-        return canvas
+        last = len(rows) - 1
+        captions = [(self._caption(row, number == last), number == last) for number, row in enumerate(rows)]
+        return draw_rows(columns, [(row.pictures, *caption) for row, caption in zip(rows, captions, strict=True)])
 
     def _caption(self, row: SheetRow, is_worst: bool) -> str:
         name = next(name for name in RANKING if name in row.score.values)
@@ -95,6 +80,27 @@ class SheetRows:
         """
         with written_aside(Path(file)) as aside:
             self.draw().save(aside, format="PNG")
+
+
+def draw_rows(columns: Sequence[str], rows: Sequence[tuple[Sequence[Image.Image], str, bool]]) -> Image.Image:
+    """Pictures in rows, each row with a caption beneath.
+
+    Args:
+        columns: Their headings.
+        rows: Pictures, a caption, and whether it is set off.
+    """
+    step, width = CELL + CAPTION + GAP, GAP + len(columns) * (CELL + GAP)
+    canvas = Image.new("RGB", (width, HEADER + len(rows) * step), PAPER)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(TEXT)
+    for column, name in enumerate(columns):
+        draw.text((GAP + column * (CELL + GAP), HEADER / 2), name, fill=QUIET, font=font, anchor="lm")
+    for number, (pictures, caption, is_set_off) in enumerate(rows):
+        top = HEADER + number * step
+        for column, picture in enumerate(pictures):
+            canvas.paste(_fitted(picture), (GAP + column * (CELL + GAP), top))
+        ink = ACCENT if is_set_off else INK
+        draw.text((GAP, top + CELL + CAPTION / 2), caption, fill=ink, font=font, anchor="lm")
+    return canvas
 
 
 def check_place(file: str | Path) -> None:
