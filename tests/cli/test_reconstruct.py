@@ -212,9 +212,18 @@ def test_options_out_of_range(reconstruct, run, vqgan_folder, good_files, tmp_pa
     reconstruct(picture, "--device", "abacus").is_one_line("abacus", "cpu")
     reconstruct().is_one_line("IMAGE", "--help")
     run("reconstruct", picture, "--model", vqgan_folder).is_one_line("--output", "--help")
-    run("reconstruct", picture, "-o", tmp_path).is_one_line("--model", "--help")
     (tmp_path / "out").write_text("a file")
     reconstruct(picture).is_one_line(str(tmp_path / "out"), "cannot be written", "--output")
+
+
+def test_the_model_that_ships_is_taken_where_none_is_named(run, good_files, tmp_path, table):
+    outcome = run("reconstruct", good_files["plain"], "-o", tmp_path / "out", "--json", "--device", "cpu")
+    assert (outcome.status, outcome.err) == (0, "")
+    (row,) = json.loads(outcome.out)["images"]
+    assert row["grid"] == [16, 16] and Path(row["words"]).exists()
+    outcome = run("evaluate", "reconstruction", "--data", table, "--json", "--device", "cpu", *NO_NETWORKS)
+    result = json.loads(outcome.out)
+    assert (result["model"], result["tokens_per_image"], result["codebook_size"]) == ("default", 256, 49_152)
 
 
 def test_evaluation(run, vqgan_folder, table, pictures, tmp_path):
@@ -239,7 +248,6 @@ def test_evaluation_data(run, vqgan_folder, table, tmp_path):
     evaluate("no-such-owner/no-such-data").is_one_line("no-such-owner/no-such-data", "Hub id")
     evaluate(table, "--column", "label").is_one_line("label", "picture")
     evaluate(table, "--limit", 0).is_one_line("--limit", "1", "--help")
-    run("evaluate", "reconstruction", "--data", table).is_one_line("--model", "--help")
     run("evaluate", "reconstruction", "--model", vqgan_folder).is_one_line("--data", "--help")
 
 
