@@ -214,12 +214,18 @@ def branch(cache: Cache, times: int) -> Cache:
     """A cache of `times` rows for each row of another, which they go on from and which stays as it is.
 
     Args:
-        cache: Of plain or branching layers, filled.
+        cache: Filled. Layers that are neither plain nor branching, such as those with a sliding window, are copied for
+            each row.
         times: How many.
     """
     found = copy.copy(cache)
     found.layers = []
     for layer in cache.layers:
+        if type(layer) not in (DynamicLayer, BranchingLayer):  # what else there is keeps no whole beginning
+            layer = copy.deepcopy(layer)
+            layer.batch_repeat_interleave(times)
+            found.layers.append(layer)
+            continue
         keys, values, beginnings = layer.keys, layer.values, getattr(layer, "beginnings", ())
         if keys.shape[2] > 1:
             beginnings = (*beginnings, (keys[:, :, :-1], values[:, :, :-1]))

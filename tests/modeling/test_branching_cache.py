@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from visual_sentence.modeling import branching_cache
 from visual_sentence.modeling.branching_cache import BranchedStates, BranchingLayer, branch
@@ -94,6 +95,20 @@ def test_what_was_branched_stays_as_it_was():
             cache.update(*torch.randn(2, rows, 2, 2, 4), layer)
     assert first.get_seq_length() == 5 and one.get_seq_length() == other.get_seq_length() == 7
     assert all(torch.equal(layer.keys, kept) for layer, kept in zip(first.layers, before, strict=True))
+
+
+def test_layers_of_other_kinds_are_copied():
+    cache = DynamicCache()
+    cache.layers = [DynamicSlidingWindowLayer(sliding_window=4), DynamicLayer()]
+    states = torch.randn(2, 2, 2, 6, 4)
+    for layer in range(2):
+        cache.update(*states, layer)
+    kept = cache.layers[0].keys.clone()
+    found = branch(cache, 3)
+    assert [type(layer) for layer in found.layers] == [DynamicSlidingWindowLayer, BranchingLayer]
+    assert torch.equal(found.layers[0].keys, kept.repeat_interleave(3, 0)) and found.get_seq_length() == 6
+    found.update(*torch.randn(2, 6, 2, 1, 4), 0)
+    assert torch.equal(cache.layers[0].keys, kept)
 
 
 @pytest.mark.parametrize(
