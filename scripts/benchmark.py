@@ -8,6 +8,7 @@
     python scripts/benchmark.py restoration-deblurring --json
     python scripts/benchmark.py restoration-inpainting --json
     python scripts/benchmark.py completion-prefix --model random --json
+    python scripts/benchmark.py completion-draws --json
 
 Prints one object: {name, setting, ours_s, reference_s, ratio, same_result}; a ratio above 1 means ours is faster.
 """
@@ -24,6 +25,7 @@ import typer
 from benchmarks import (
     codebook_embedding,
     codebook_expansion,
+    completion_draws,
     completion_prefix,
     few_shot,
     quantizer,
@@ -80,6 +82,12 @@ def run_completion_prefix(llm: str, encoder: str, dtype: str, *, model: str) -> 
     return completion_prefix.run(completion_prefix.load(model))
 
 
+def run_completion_draws(llm: str, encoder: str, dtype: str, *, model: str) -> Measurement:
+    """4 draws for each of 4 queries with the same 3 pairs: what they share read once against a row for each draw."""
+    require_float32(dtype)
+    return completion_draws.run(completion_prefix.load(model))
+
+
 def require_float32(dtype: str) -> None:
     """Refuses another dtype where the comparison is of float32 only."""
     if dtype != "float32":
@@ -89,6 +97,7 @@ def require_float32(dtype: str) -> None:
 BENCHMARKS: dict[str, Callable[..., Measurement]] = {
     "codebook-expansion": run_codebook_expansion,
     "codebook-embedding": run_codebook_embedding,
+    "completion-draws": run_completion_draws,
     "completion-prefix": run_completion_prefix,
     "few-shot": run_few_shot,
     "quantizer": run_quantizer,
@@ -109,7 +118,7 @@ def main(
     ] = "offline",
     dtype: Annotated[str, typer.Option(help="Of the language model.")] = "float32",
     model: Annotated[
-        str, typer.Option(help="Of completion-prefix: a SimLVM by folder or Hub id, 'default', or 'random'.")
+        str, typer.Option(help="Of completion-prefix and -draws: a SimLVM by folder or Hub id, 'default', or 'random'.")
     ] = "default",
     threads: Annotated[int, typer.Option(min=1, help="Threads that torch may use.")] = 2,
 ) -> None:
@@ -117,7 +126,7 @@ def main(
     if name not in BENCHMARKS:
         raise typer.BadParameter(f"there is no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
     torch.set_num_threads(threads)
-    of_its_own = {"model": model} if name == "completion-prefix" else {}
+    of_its_own = {"model": model} if name.startswith("completion-") else {}
     try:
         result = BENCHMARKS[name](llm, encoder, dtype, **of_its_own).as_dict()
     except UserError as error:

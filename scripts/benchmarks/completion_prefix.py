@@ -9,7 +9,7 @@ from transformers import AutoConfig
 
 from visual_sentence.modeling import SimLVMConfig, SimLVMForVisualSentence, SimLVMProcessor, VQGANImageProcessor
 from visual_sentence.sentence_completion.completer import Question, SentenceCompleter
-from visual_sentence.sentence_completion.loading import SHIPPED, shipped_folder
+from visual_sentence.shipped import SHIPPED, shipped_folder
 
 from .common import Measurement, timed
 
@@ -27,7 +27,9 @@ def load(model: str) -> SentenceCompleter:
     """
     if model != RANDOM:
         return SentenceCompleter.load(model, device="cpu")
-    return with_random_weights(AutoConfig.from_pretrained(shipped_folder()), f"{SHIPPED} with random weights")
+    return with_random_weights(
+        AutoConfig.from_pretrained(shipped_folder("simlvm")), f"{SHIPPED['simlvm']} with random weights"
+    )
 
 
 def with_random_weights(config: SimLVMConfig, name: str) -> SentenceCompleter:
@@ -70,8 +72,8 @@ def run(
     model, processor = completer.model, completer.processor
     draw = np.random.default_rng(seed)
     side = processor.image_processor.local_size
-    shown = [(_picture(draw, side), _picture(draw, side)) for _ in range(pairs)]
-    asked = [_picture(draw, side) for _ in range(queries)]
+    shown = [(a_picture(draw, side), a_picture(draw, side)) for _ in range(pairs)]
+    asked = [a_picture(draw, side) for _ in range(queries)]
 
     def plain(rows: list[Image.Image]) -> torch.Tensor:
         found = model.complete(**processor(pairs=shown, query=rows), share_prefix=False)
@@ -80,7 +82,7 @@ def run(
 
     def ours() -> torch.Tensor:
         fresh = SentenceCompleter(model, processor, completer.name)
-        answers = fresh.complete([Question(shown, query) for query in asked], batch_size=queries)
+        answers = fresh.complete([Question(shown, query) for query in asked], batch_size=queries, do_sample=False)
         return torch.stack([answer.image_tokens for answer in answers])
 
     # The first pass allocates memory and picks kernels.
@@ -103,7 +105,7 @@ def run(
     return Measurement("completion-prefix", setting, seconds[0], seconds[2], same)
 
 
-def _picture(draw: np.random.Generator, side: int) -> Image.Image:
+def a_picture(draw: np.random.Generator, side: int) -> Image.Image:
     """A picture of coloured patches."""
     patches = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     return Image.fromarray(patches).resize((side, side), Image.Resampling.BICUBIC)

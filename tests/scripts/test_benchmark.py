@@ -81,6 +81,20 @@ def test_completing_behind_shared_pairs_agrees_with_each_query_alone(
     check(benchmark, "completion-prefix", capsys)
 
 
+def test_draws_that_share_what_stands_before_agree_with_rows_of_their_own(
+    benchmark,
+    monkeypatch,
+    capsys,
+    make_simlvm,  # noqa: F811
+    make_simlvm_processor,  # noqa: F811
+):
+    tiny = SentenceCompleter(make_simlvm(), make_simlvm_processor(), "tiny")
+    run = functools.partial(benchmark.completion_draws.run, pairs=2, queries=2, draws=3, rounds=1)
+    monkeypatch.setattr(benchmark.completion_prefix, "load", lambda model: tiny)
+    monkeypatch.setattr(benchmark.completion_draws, "run", run)
+    check(benchmark, "completion-draws", capsys)
+
+
 def check(benchmark, name, capsys) -> None:
     """Runs one benchmark and looks at what it printed."""
     benchmark.main(name, as_json=True, llm="offline", encoder="offline", dtype="float32", threads=1)
