@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Trains hub_configs/v2l-small: vectors of the offline language model's words, then encoder, decoder and projector.
+# Trains hub_configs/v2l-small-128, of which v2l-small is made: vectors of the offline language model's words, then encoder,
+# decoder and projector.
 #
 #     scripts/train_default_v2l.sh [--budget cpu|gpu] DATA OUTPUT
 #
-# cpu (the default) takes one core about 35 minutes; gpu is the same recipe with more pictures in a step and more steps, on
+# cpu (the default) takes one core about 26 minutes; gpu is the same recipe with more pictures in a step and more steps, on
 # one GPU. DATA holds tiny-imagenet/train.parquet and imagenet-sample-1000/imagenet-sample-1000.parquet. Each part is
 # skipped where it is done, and training resumes. --list prints what it reads, and ends. See docs/results.md.
 set -euo pipefail
@@ -40,7 +41,7 @@ mkdir -p "$out"
     --output "$out/words"
 
 [ -d "$out/v2l/model" ] || OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$python" "$here/scripts/train_v2l.py" --preset small \
-    --tracker none --config "$here/hub_configs/v2l-small" --local-codebook "$out/words" --global-model offline \
+    --tracker none --config "$here/hub_configs/v2l-small-128" --local-codebook "$out/words" --global-model offline \
     --set num_global_tokens=21 --data "${pictures[@]}" --output "$out/v2l" "${training[@]}" --checkpoint-every 1000 \
     --resume latest
 

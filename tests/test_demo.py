@@ -2,6 +2,7 @@
 
 import re
 import sys
+from html import escape
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_every_task_is_measured_and_shown(demo):
     for one in (result.reconstruction, *result.restorations, *result.sentences):
         assert f">{one.shown(one.value)}<" in page and one.shown(one.references[one.best_reference]) in page
         assert ("No better than without a model" in page) or not one.is_failure
-        assert one.note in page
+        assert escape(one.note) in page
         with Image.open(folder / one.picture) as sheet:
             sheet.load()
             assert min(sheet.size) > 2 * 128

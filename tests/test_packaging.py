@@ -18,9 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = [
     "visual_sentence/hub_configs/v2l-offline/codebook.json",
     "visual_sentence/hub_configs/v2l-offline/codebook.safetensors",
+    "visual_sentence/hub_configs/v2l-small/model.safetensors",
+    "visual_sentence/hub_configs/v2l-small/local_vocabulary.json",
+    "visual_sentence/hub_configs/simlvm-small/model.safetensors",
     "visual_sentence/metrics/few_shot_accuracy/few_shot_accuracy.py",
     "visual_sentence/offline/requirements.txt",
 ]
+# What package indexes take without asking is 100 MB.
+MOST_BYTES = 95_000_000
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,7 @@ def test_the_wheel_holds_everything(package_folders, tmp_path):
     (wheel,) = (tmp_path / "wheel").glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert set(DATA) <= names
+    assert wheel.stat().st_size < MOST_BYTES
     for package, folder in package_folders.items():
         for path in folder.glob("*.py"):
             assert f"{package.replace('.', '/')}/{path.name}" in names
