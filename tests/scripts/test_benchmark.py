@@ -67,32 +67,24 @@ def test_both_ways_of_restoring_agree(task, benchmark, monkeypatch, capsys, llam
         check(benchmark, f"restoration-{task}{mode}", capsys)
 
 
-def test_completing_behind_shared_pairs_agrees_with_each_query_alone(
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("completion-prefix", {"pairs": 2, "queries": 3}), ("completion-draws", {"pairs": 2, "queries": 2, "draws": 3})],
+)
+def test_sentences_that_share_what_stands_before_agree_with_each_alone(
+    name,
+    sizes,
     benchmark,
     monkeypatch,
     capsys,
     make_simlvm,  # noqa: F811
     make_simlvm_processor,  # noqa: F811
 ):
-    tiny = SentenceCompleter(make_simlvm(), make_simlvm_processor(), "tiny")
-    run = functools.partial(benchmark.completion_prefix.run, pairs=2, queries=3, rounds=1)
+    tiny, measured = SentenceCompleter(make_simlvm(), make_simlvm_processor(), "tiny"), name.replace("-", "_")
+    run = functools.partial(getattr(benchmark, measured).run, rounds=1, **sizes)
     monkeypatch.setattr(benchmark.completion_prefix, "load", lambda model: tiny)
-    monkeypatch.setattr(benchmark.completion_prefix, "run", run)
-    check(benchmark, "completion-prefix", capsys)
-
-
-def test_draws_that_share_what_stands_before_agree_with_rows_of_their_own(
-    benchmark,
-    monkeypatch,
-    capsys,
-    make_simlvm,  # noqa: F811
-    make_simlvm_processor,  # noqa: F811
-):
-    tiny = SentenceCompleter(make_simlvm(), make_simlvm_processor(), "tiny")
-    run = functools.partial(benchmark.completion_draws.run, pairs=2, queries=2, draws=3, rounds=1)
-    monkeypatch.setattr(benchmark.completion_prefix, "load", lambda model: tiny)
-    monkeypatch.setattr(benchmark.completion_draws, "run", run)
-    check(benchmark, "completion-draws", capsys)
+    monkeypatch.setattr(getattr(benchmark, measured), "run", run)
+    check(benchmark, name, capsys)
 
 
 def check(benchmark, name, capsys) -> None:
