@@ -16,7 +16,7 @@ from .convolutional_codec import (
     reconstruction_loss,
     reset_codec_parameters,
 )
-from .vector_quantization import VectorQuantizer
+from .vector_quantization import VectorQuantizer, VectorQuantizerOutput
 
 
 @dataclass
@@ -145,6 +145,21 @@ class ImageCodecModel(PreTrainedModel):
         """Whether the weights were trained on pixels in [0, 1]."""
         return getattr(self.config, "value_range", "symmetric") == "unit"
 
+    def draw(
+        self, codes: VectorQuantizerOutput, context: torch.Tensor | None, pixel_values: torch.Tensor
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Images of quantized latents on the way that is trained; a subclass may take another than `decode_codes`.
+
+        Args:
+            codes: What the quantizer made of the latents.
+            context: [B, k, Dg] for the decoder's cross-attention, or None.
+            pixel_values: [B, C, H, W], what the images are to be like.
+
+        Returns:
+            Images [B, C, H, W], and weighted terms to add to the loss, scalars.
+        """
+        return self.decode_codes(codes.quantized, context), []
+
     def reconstruct(
         self, pixel_values: torch.Tensor, context: torch.Tensor | None, quantize: bool
     ) -> dict[str, torch.Tensor]:
@@ -160,14 +175,17 @@ class ImageCodecModel(PreTrainedModel):
         """
         config, latents = self.config, self.encode_pixels(pixel_values)
         codes = self.codec_quantizer(latents)
-        pixels = self.decode_codes(codes.quantized if quantize else latents, context)
+        if quantize:
+            pixels, terms = self.draw(codes, context, pixel_values)
+        else:
+            pixels, terms = self.decode_codes(latents, context), []
         reconstruction = reconstruction_loss(config.reconstruction_loss, pixels, pixel_values)
         of_codes = (
             config.codebook_loss_weight * codes.codebook_loss + config.commitment_loss_weight * codes.commitment_loss
         )
         return {
             # not left out but weighed with 0, so that all parameters have a gradient in all processes
-            "loss": reconstruction + quantize * of_codes,
+            "loss": sum(terms, reconstruction + quantize * of_codes),
             "reconstruction_loss": reconstruction,
             "codebook_loss": codes.codebook_loss,
             "commitment_loss": codes.commitment_loss,

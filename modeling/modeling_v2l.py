@@ -106,7 +106,11 @@ class V2LModel(ImageCodecModel):
             cross_attention_heads=config.cross_attention_heads,
             context_dim=config.embedding_dim,
         )
-        self.local_quantizer = VectorQuantizer(
+        self.local_quantizer = self.build_quantizer(config)
+
+    def build_quantizer(self, config: V2LConfig) -> VectorQuantizer:
+        """The quantizer of the local half; a subclass may have another."""
+        return VectorQuantizer(
             config.local_codebook_size,
             config.local_embedding_dim,
             config.local_latent_dim,
@@ -127,6 +131,11 @@ class V2LModel(ImageCodecModel):
         self.local_quantizer.fold_projector()
         self.config.local_projector = False
         self.config.local_embedding_dim = self.config.local_latent_dim
+
+    @property
+    def guidance(self) -> str | None:
+        """Which field of `encode`'s output, made by the image tower, `forward` wants in training; None for none."""
+        return None if self.config.cross_attention is None else "global_tokens"
 
     @property
     def codec_quantizer(self) -> VectorQuantizer:

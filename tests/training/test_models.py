@@ -19,7 +19,7 @@ from visual_sentence.modeling import (
     VQGANModel,
 )
 from visual_sentence.training.models import load_v2l, load_vqgan, parse_assignment
-from visual_sentence.training.objective import GlobalWords
+from visual_sentence.training.objective import TowerGuidance
 from visual_sentence.training.pictures import open_pictures
 
 TINY_CODEC = {
@@ -215,7 +215,7 @@ def test_resuming_a_v2l_model_is_exact(run, v2l_config_folder, local_codebook, v
 def test_global_tokens_are_those_of_the_whole_picture_and_kept(whole_v2l, picture_folder, monkeypatch):
     model, processor = whole_v2l
     source = open_pictures([str(picture_folder)])
-    words = GlobalWords(model, processor.image_processor, source, torch.device("cpu"))
+    words = TowerGuidance(model, processor.image_processor, source, torch.device("cpu"))
     views = processor([source.picture(3), source.picture(9)], do_local_view=False, return_tensors="pt")
     expected = model.encode(**views).global_tokens
     found = words.of_batch({"indices": torch.tensor([3, 9])})
@@ -272,5 +272,5 @@ def test_words_of_two_languages(v2l_config_folder, v2l_folder):
 def test_cross_attention_without_a_tower_is_refused_in_training(whole_v2l, picture_folder):
     model, _ = whole_v2l
     model.image_tower = None
-    with pytest.raises(UserError, match="attends to global words"):
-        GlobalWords(model, V2LImageProcessor(), open_pictures([str(picture_folder)]), torch.device("cpu"))
+    with pytest.raises(UserError, match="trained with global_tokens"):
+        TowerGuidance(model, V2LImageProcessor(), open_pictures([str(picture_folder)]), torch.device("cpu"))

@@ -15,12 +15,11 @@ from transformers import AutoImageProcessor, AutoModel, AutoProcessor, Pretraine
 
 from ..errors import UserError
 from ..language import DTYPES, choose_device
-from ..modeling import V2LImageProcessor
+from ..modeling import V2LConfig, V2LImageProcessor, VQGANConfig
 from ..progress import progress_bar
 from ..references import LOADING_ERRORS, load_config, resolve, unreachable
 from ..words import batched
 
-MODEL_TYPES = ("v2l", "vqgan")
 SENTENCE_MODEL = "simlvm"  # holds a VQGAN
 RGB = 3
 
@@ -94,7 +93,7 @@ class ImageCodec:
     @property
     def is_v2l(self) -> bool:
         """Whether the codes are a language model's words."""
-        return self.model.config.model_type == "v2l"
+        return isinstance(self.model.config, V2LConfig)
 
     @property
     def codebook_size(self) -> int:
@@ -253,17 +252,18 @@ def check_config(config: PretrainedConfig, name: str) -> None:
         UserError: If it is no V2L model and no VQGAN, a V2L model without a local half or without the image tower that
             its decoder needs, or not for RGB.
     """
-    if config.model_type not in MODEL_TYPES:
+    if not isinstance(config, (V2LConfig, VQGANConfig)):
         raise UserError(
             f"{name} is a {config.model_type} model, which does not write pictures as tokens: give a V2L model with a "
             "local half, a VQGAN or a SimLVM."
         )
-    if config.model_type == "v2l" and config.local_codebook_size is None:
+    is_v2l = isinstance(config, V2LConfig)
+    if is_v2l and config.local_codebook_size is None:
         raise UserError(
             f"{name} is a V2L model without a local half: it finds words for whole pictures (`visual-sentence "
             "describe`) but cannot draw a picture from them; give a model trained with local tokens, or a VQGAN."
         )
-    if config.model_type == "v2l" and config.cross_attention is not None and config.encoder_type is None:
+    if is_v2l and config.cross_attention is not None and config.encoder_type is None:
         raise UserError(
             f"{name} looks at words for the whole picture when it draws, but has no image tower to find them: convert "
             "or train it with one (`convert --encoder`, `--global-model`)."

@@ -18,7 +18,7 @@ from ..modeling import V2LProcessor, VQGANImageProcessor
 from .checkpoints import CheckpointFolder, write_folder
 from .config import TrainingConfig
 from .feeding import Batch, Feeder
-from .objective import GlobalWords, Objective, codebook_size_of, to_pixel_values
+from .objective import Objective, TowerGuidance, codebook_size_of, to_pixel_values
 from .pictures import PictureSource
 from .preparation import (
     count_steps,
@@ -89,16 +89,16 @@ class Trainer:
         self.objective = Objective(config, model, device)
         if self.objective.judge is not None:
             self.objective.judge.to(memory_format=layout).train()
-        self.words = None
-        if getattr(model.config, "cross_attention", None) is not None:
-            self.words = GlobalWords(model, self.processor.image_processor, self.source, device)
+        self.guidance = None
+        if getattr(model, "guidance", None) is not None:
+            self.guidance = TowerGuidance(model, self.processor.image_processor, self.source, device)
         self.feeder = Feeder(
             config,
             self.source,
             model.config.image_size,
             accelerator.num_processes,
             accelerator.process_index,
-            self.words.view if self.words is not None else None,
+            self.guidance.view if self.guidance is not None else None,
             pin_memory=device.type == "cuda",
         )
         self.total_steps, warmup = count_steps(config, self.feeder.steps_per_epoch)
@@ -106,7 +106,7 @@ class Trainer:
         if config.compile:
             model.compile()
         self.stepper = Stepper(
-            config, accelerator, self.objective, self.state, self.words, self._describe, self.checkpoints.latest
+            config, accelerator, self.objective, self.state, self.guidance, self._describe, self.checkpoints.latest
         )
         self._samples: tuple[torch.Tensor, dict[str, torch.Tensor]] | None = None
 
@@ -269,7 +269,7 @@ class Trainer:
             return
         if self._samples is None:
             pixels, pictures = self.feeder.preview(self.config.num_samples)
-            inputs = {} if self.words is None else {"global_tokens": self.words.of_pictures(pictures)}
+            inputs = {} if self.guidance is None else {self.guidance.field: self.guidance.of_pictures(pictures)}
             self._samples = to_pixel_values(pixels, self.accelerator.device, self.config.channels_last), inputs
         originals, inputs = self._samples
         with self._averaged(), self.accelerator.autocast():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PretrainedConfig, PreTrainedModel
 
 from ..codebook.local import LocalCodebook
 from ..errors import UserError
@@ -91,7 +91,7 @@ def load_v2l(
     _require_parts(reference, config, has_weights, whole, local_codebook)
     if not config.local_projector:  # nothing is there that could change the width
         config.local_latent_dim = config.local_embedding_dim
-    model = _start(V2LModel, reference, config)
+    model = _start(AutoModel._model_mapping[type(config)], reference, config)
     if whole is not None:
         parts = {name: tensor for name, tensor in whole.state_dict().items() if name.startswith(GLOBAL_PARTS)}
         model.load_state_dict(parts, strict=False)
@@ -174,13 +174,13 @@ def read_config(
         UserError: If it is of another kind, or a field is unknown, of another kind or contradicts another.
     """
     found = _read(AutoConfig, reference)
-    if found.model_type != config_class.model_type:
+    if not isinstance(found, config_class):
         raise UserError(
             f"{reference} is the configuration of a {found.model_type} model, but a {config_class.model_type} is "
             "trained here: use the other script or another --config."
         )
-    fields = [name for name in inspect.signature(config_class.__init__).parameters if name not in ("self", "kwargs")]
-    settings = {name: getattr(found, name) for name in fields}
+    config_class = type(found)  # perhaps a kind of its own, with more fields
+    settings = {name: getattr(found, name) for name in _fields_of(config_class)}
     chosen = find_preset(preset)
     given = {**(fixed or {}), **dict(parse_assignment(line, settings) for line in assignments)}
     has_words = given.get("encoder_type", settings.get("encoder_type")) is not None
@@ -191,6 +191,14 @@ def read_config(
         return config_class(**{**settings, **given})
     except (ValueError, TypeError) as error:
         raise _contradiction(error) from error
+
+
+def _fields_of(config_class: type[PretrainedConfig]) -> list[str]:
+    """The fields that a configuration of this class is made of, its base classes' first."""
+    of_ours = [base for base in config_class.__mro__ if base.__module__.split(".")[0] == __package__.split(".")[0]]
+    starts = [vars(base)["__init__"] for base in reversed(of_ours) if "__init__" in vars(base)]
+    names = [name for start in starts for name in inspect.signature(start).parameters]
+    return [name for name in dict.fromkeys(names) if name not in ("self", "kwargs")]
 
 
 def _contradiction(error: Exception) -> UserError:

@@ -128,8 +128,8 @@ class Objective:
         return loss, {"discriminator_loss": loss.detach()}
 
 
-class GlobalWords:
-    """Global tokens of pictures, for a decoder that attends to them.
+class TowerGuidance:
+    """What the image tower finds in pictures, for a model that is trained with it: global tokens, or embeddings.
 
     Made from the whole picture whatever square of it is trained on, and kept after the first use where pictures have
     an index.
@@ -153,14 +153,16 @@ class GlobalWords:
         device: torch.device,
         threads: int = 2,
     ):
+        self.field = model.guidance
         if model.image_tower is None:
             raise UserError(
-                f"The model's decoder attends to global words (cross_attention={model.config.cross_attention!r}), but "
-                "it has no image tower to find them: give --global-model, or --set cross_attention=none."
+                f"The model is trained with {self.field} of every picture, but it has no image tower to find them: give "
+                "--global-model, or set the field of its configuration to none that asks for them."
             )
         self.model, self.image_processor, self.source = model, image_processor, source
         self.device, self.threads = device, threads
-        self._known = None if source.is_stream else torch.full((source.count, model.config.num_global_tokens), -1)
+        self._is_known = None if source.is_stream else torch.zeros(source.count, dtype=torch.bool)
+        self._known: torch.Tensor | None = None
 
     def view(self, picture: Image.Image) -> torch.Tensor:
         """The image tower's view [3, G, G] of a picture."""
@@ -168,24 +170,27 @@ class GlobalWords:
         return views["global_pixel_values"][0]
 
     def of_pictures(self, pictures: list[Image.Image]) -> torch.Tensor:
-        """Global tokens [B, k] of pictures, on the model's device."""
+        """What is found in B pictures, [B, k] or [B, D], on the model's device."""
         return self._encode(torch.stack([self.view(picture) for picture in pictures]))
 
     def of_batch(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Global tokens [B, k] of a batch, on the model's device."""
+        """The same of a batch, on the model's device."""
         if "global_pixel_values" in batch:
             return self._encode(batch["global_pixel_values"])
         indices = batch["indices"]
-        missing = indices[self._known[indices, 0] < 0].tolist()
+        missing = indices[~self._is_known[indices]].tolist()
         if missing:
             with ThreadPoolExecutor(self.threads) as pool:
                 views = list(pool.map(lambda index: self.view(self.source.picture(index)), missing))
-            self._known[missing] = self._encode(torch.stack(views)).cpu()
+            found = self._encode(torch.stack(views)).cpu()
+            if self._known is None:
+                self._known = found.new_zeros(len(self._is_known), found.shape[1])
+            self._known[missing], self._is_known[missing] = found, True
         return self._known[indices].to(self.device)
 
     @torch.no_grad()
     def _encode(self, global_pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.model.encode(global_pixel_values=global_pixel_values.to(self.device)).global_tokens
+        return self.model.encode(global_pixel_values=global_pixel_values.to(self.device))[self.field]
 
 
 def to_pixel_values(pixels: torch.Tensor, device: torch.device, channels_last: bool) -> torch.Tensor:
@@ -206,4 +211,4 @@ def codebook_size_of(model: PreTrainedModel) -> int:
     return config.local_codebook_size if hasattr(config, "local_codebook_size") else config.codebook_size
 
 
-__all__ = ["GlobalWords", "Judge", "Objective", "codebook_size_of", "to_pixel_values", "tokens_of"]
+__all__ = ["Judge", "Objective", "TowerGuidance", "codebook_size_of", "to_pixel_values", "tokens_of"]

@@ -12,6 +12,7 @@ from diffusers.training_utils import EMAModel
 from transformers import PreTrainedModel
 
 from ..errors import UserError
+from ..modeling import V2LConfig
 from .checkpoints import Checkpoint, CheckpointFolder
 from .config import TrainingConfig
 from .monitor import CodebookMonitor
@@ -122,7 +123,7 @@ def require_movable_codes(config: TrainingConfig, model: PreTrainedModel) -> Non
     Raises:
         UserError: If it is frozen and has no projector.
     """
-    if config.unquantized_steps == 0 or model.config.model_type != "v2l":
+    if config.unquantized_steps == 0 or not isinstance(model.config, V2LConfig):
         return
     if not model.config.local_projector and not model.config.local_codebook_trainable:
         raise UserError(

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import UserError
 from .config import TrainingConfig
 from .feeding import Batch
-from .objective import GlobalWords, Objective, to_pixel_values, tokens_of
+from .objective import Objective, TowerGuidance, to_pixel_values, tokens_of
 from .run_state import RunState
 from .stopping import StopWatch
 
@@ -26,7 +26,7 @@ class Stepper:
         accelerator: Knows processes and precision.
         objective: The losses.
         state: What is changed.
-        words: Finds global tokens; None for a decoder that needs none.
+        guidance: What the image tower finds; None for a model that is trained without.
         on_first_batch: Called once with `pixel_values` and tokens.
         last_checkpoint: Says where the last checkpoint is, for the message when a step goes wrong.
     """
@@ -37,12 +37,12 @@ class Stepper:
         accelerator: Accelerator,
         objective: Objective,
         state: RunState,
-        words: GlobalWords | None,
+        guidance: TowerGuidance | None,
         on_first_batch: Callable[[torch.Tensor, torch.Tensor], None],
         last_checkpoint: Callable[[], object],
     ):
         self.config, self.accelerator, self.objective, self.state = config, accelerator, objective, state
-        self.words, self.on_first_batch, self.last_checkpoint = words, on_first_batch, last_checkpoint
+        self.guidance, self.on_first_batch, self.last_checkpoint = guidance, on_first_batch, last_checkpoint
         self.model: nn.Module = accelerator.prepare(objective.model)
         self.judge: nn.Module | None = None if objective.judge is None else accelerator.prepare(objective.judge)
         self._is_first = True
@@ -86,8 +86,8 @@ class Stepper:
         pixel_values = to_pixel_values(batch["pixels"], accelerator.device, self.config.channels_last)
         is_quantized = step >= self.config.unquantized_steps
         inputs = {"pixel_values": pixel_values, "quantize": is_quantized}
-        if self.words is not None:
-            inputs["global_tokens"] = self.words.of_batch(batch)
+        if self.guidance is not None:
+            inputs[self.guidance.field] = self.guidance.of_batch(batch)
         try:
             output = self.model(**inputs)
         except ValueError as error:
