@@ -6,6 +6,11 @@
     accelerate launch scripts/train_v2l.py --config hub_configs/v2l-small-64 --local-codebook words --data photos/ \\
         --output out --preset small --resume latest
 
+An LQAE model, whose codebook is a masked language model's word embeddings:
+
+    python scripts/train_v2l.py --config hub_configs/lqae-f8-128 --masked-lm roberta-base --data photos/ --output out \\
+        --preset paper
+
 See docs/training.md.
 """
 
@@ -33,6 +38,11 @@ def make_parser() -> OptionParser:
     words.add_argument("--llm", default="offline", help="For it: language model, a folder or a Hub id.")
     words.add_argument("--encoder", default="offline", help="For it: joint encoder, a folder or a Hub id.")
     words.add_argument(
+        "--masked-lm",
+        help="For LQAE instead: a masked language model whose word embeddings are the codebook and whose layers read "
+        "the codes; a folder, a Hub id, or 'offline' (a sentence encoder, which has no say of masked words).",
+    )
+    words.add_argument(
         "--global-model",
         help="V2L model whose image tower and words the decoder attends to: 'offline', a folder or a Hub id.",
     )
@@ -44,13 +54,18 @@ def load(options: argparse.Namespace, config: TrainingConfig) -> tuple[V2LModel,
     codebook = None
     if options.local_codebook and options.local_embeddings:
         raise UserError("--local-codebook and --local-embeddings both name a local codebook: give one of them.")
+    if options.masked_lm and (options.local_codebook or options.local_embeddings):
+        given = "--local-codebook" if options.local_codebook else "--local-embeddings"
+        raise UserError(f"--masked-lm and {given} both name a local codebook: give one of them.")
     if options.local_codebook:
         codebook = LocalCodebook.load(options.local_codebook)
     elif options.local_embeddings:
         folder = config.folder / CODEBOOK_FOLDER
         with PartialState().main_process_first():  # the others find it finished
             codebook = build_local_codebook(options.local_embeddings, options.llm, options.encoder, folder=folder)
-    return load_v2l(options.config, options.preset, options.assignments, codebook, options.global_model)
+    return load_v2l(
+        options.config, options.preset, options.assignments, codebook, options.global_model, options.masked_lm
+    )
 
 
 def main() -> int:

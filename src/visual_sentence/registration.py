@@ -6,9 +6,15 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .modeling import (
     ConseConfig,
     ConseModel,
+    FrozenConfig,
+    FrozenModel,
+    LQAEConfig,
+    LQAEModel,
     SimLVMConfig,
     SimLVMForVisualSentence,
     SimLVMProcessor,
+    SPAEConfig,
+    SPAEModel,
     V2LConfig,
     V2LImageProcessor,
     V2LModel,
@@ -26,8 +32,17 @@ from .shipped import shipped_folder
 MODELS = (
     (ConseConfig, ConseModel, V2LImageProcessor),
     (V2LConfig, V2LModel, V2LImageProcessor),
+    (LQAEConfig, LQAEModel, V2LImageProcessor),
+    (SPAEConfig, SPAEModel, V2LImageProcessor),
+    (FrozenConfig, FrozenModel, V2LImageProcessor),
     (VQGANConfig, VQGANModel, VQGANImageProcessor),
     (SimLVMConfig, SimLVMForVisualSentence, VQGANImageProcessor),
+)
+PROCESSORS = (
+    (V2LConfig, V2LProcessor),
+    (LQAEConfig, V2LProcessor),
+    (SPAEConfig, V2LProcessor),
+    (SimLVMConfig, SimLVMProcessor),
 )
 
 
@@ -44,7 +59,7 @@ def register() -> None:
         config_class.register_for_auto_class()
         model_class.register_for_auto_class("AutoModel")
         processor_class.register_for_auto_class("AutoImageProcessor")
-    for config_class, processor_class in ((V2LConfig, V2LProcessor), (SimLVMConfig, SimLVMProcessor)):
+    for config_class, processor_class in PROCESSORS:
         AutoProcessor.register(config_class, processor_class, exist_ok=True)
         processor_class.register_for_auto_class("AutoProcessor")
     AutoConfig.register(VisualGRUConfig.model_type, VisualGRUConfig, exist_ok=True)

@@ -16,7 +16,16 @@ def shipped_folder(kind: str) -> Path:
     Args:
         kind: One of `SHIPPED`.
     """
-    return Path(str(files("visual_sentence.hub_configs") / SHIPPED[kind]))
+    return preset_folder(SHIPPED[kind])
+
+
+def preset_folder(name: str) -> Path:
+    """Where a folder of hub_configs/ lies, of which some hold weights and all a configuration.
+
+    Args:
+        name: Its name.
+    """
+    return Path(str(files("visual_sentence.hub_configs") / name))
 
 
 def shipped_model(kind: str) -> Path:

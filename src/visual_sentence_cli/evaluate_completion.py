@@ -20,7 +20,7 @@ def evaluate_completion(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="SimLVM model: a folder or a Hub id; 'default' ships with the package.")
+        str, typer.Option(help="SimLVM or SegGPT: a folder or a Hub id; 'default' ships with the package.")
     ] = "default",
     task: Annotated[
         str | None, typer.Option(help="segmentation, denoising, brightness, ...: what the pairs show.")
@@ -66,13 +66,13 @@ def evaluate_completion(
     """How near completed sentences come to the true answers, beside references that ask no language model."""
     from visual_sentence.sentence_completion import (
         CompletionSetting,
-        SentenceCompleter,
         evaluate_completion,
         parse_request,
         read_counts,
         read_options,
     )
     from visual_sentence.sentence_completion.generation import mean_answer
+    from visual_sentence.sentence_completion.seggpt import load_completer
 
     setting = CompletionSetting(
         None if pairs is None else read_counts(pairs), queries, prompt_sets, seed, size, instances
@@ -80,7 +80,7 @@ def evaluate_completion(
     given = {"foreground": foreground, "classes": classes, **read_options(task_option or ())}
     chosen = {name: value for name, value in given.items() if value is not None}
     asked, shown = parse_request(data, task, chosen, pairs_from)
-    completer = SentenceCompleter.load(model, device)
+    completer = load_completer(model, device)
     generation = mean_answer(candidates, temperature, seed)
     measured = evaluate_completion(completer, asked, setting, shown, batch_size, generation, sheet)
     result = {"model": model, **measured}

@@ -18,9 +18,11 @@ from . import (
     describe,
     evaluate,
     evaluate_completion,
+    evaluate_pascal5i,
     keyframes,
     offline,
     reconstruct,
+    reproduce,
     restore,
     restore_masked,
     sentence,
@@ -50,8 +52,10 @@ app.command("complete")(complete.complete)
 app.command("convert")(convert.convert)
 app.command("compact")(compact.compact)
 app.command("demo")(demo.demo)
+app.command("reproduce")(reproduce.reproduce)
 app.add_typer(codebook.app, name="codebook")
 evaluate.app.command("completion")(evaluate_completion.evaluate_completion)
+evaluate.app.command("pascal-5i")(evaluate_pascal5i.evaluate_pascal5i)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(offline.app, name="offline")
 

@@ -90,12 +90,7 @@ def train_sentences(description: str, distills: bool = False, arguments: Sequenc
     """
     quiet_libraries()
     try:
-        parser = sentence_parser(description, distills)
-        options = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-        names = {entry.name for entry in fields(SentenceTrainingConfig)}
-        given = {name: value for name, value in vars(options).items() if name in names}
-        config = make_config(options.preset, given)
-        report = _train(options, config)
+        report, config = train_as_told(sys.argv[1:] if arguments is None else arguments, description, distills)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return USER_MISTAKE
@@ -105,6 +100,28 @@ def train_sentences(description: str, distills: bool = False, arguments: Sequenc
     if is_first_process():
         sys.stdout.write(_summary(report, config) + "\n")
     return 0
+
+
+def train_as_told(
+    arguments: Sequence[str], description: str = "", distills: bool = False
+) -> tuple[dict[str, Any], SentenceTrainingConfig]:
+    """Trains as a command line says.
+
+    Args:
+        arguments: The command line, without the script's name.
+        description: What `--help` shows first.
+        distills: Whether there is a teacher.
+
+    Returns:
+        The run's report and its settings.
+
+    Raises:
+        UserError: If settings, data and models do not go together.
+    """
+    options = sentence_parser(description, distills).parse_args(list(arguments))
+    names = {entry.name for entry in fields(SentenceTrainingConfig)}
+    config = make_config(options.preset, {name: value for name, value in vars(options).items() if name in names})
+    return _train(options, config), config
 
 
 def _train(options: argparse.Namespace, config: SentenceTrainingConfig) -> dict[str, Any]:

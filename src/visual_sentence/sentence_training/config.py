@@ -93,8 +93,9 @@ class SentenceTrainingConfig:
     max_gradient_norm: float = field(
         default=1.0, metadata=says("Longer gradients are scaled down to this norm; 0 leaves them.")
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = field(
-        default="no", metadata=says("Number format inside of forward passes.")
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = field(
+        default="no",
+        metadata=says("Number format inside of forward passes; auto takes bf16 where this machine is faster with it."),
     )
     gradient_checkpointing: bool = field(
         default=False,
@@ -229,7 +230,7 @@ SMALL = {
     "warmup_steps": 50,
     "min_pairs": 5,
     "max_pairs": 5,
-    "mixed_precision": "bf16",
+    "mixed_precision": "auto",
     "checkpoint_every": 100,
 }
 PRESETS = {"small": SMALL, "delvm": DELVM, "lvm": LVM}

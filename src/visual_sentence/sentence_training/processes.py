@@ -9,7 +9,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, In
 
 from ..errors import UserError
 from ..modeling import SimLVMForVisualSentence
-from ..training.preparation import make_accelerator, release_accelerator
+from ..training.preparation import make_accelerator, precision_here, release_accelerator
 from .config import SentenceTrainingConfig
 
 COPIES = "copies"
@@ -85,7 +85,7 @@ def _join_deepspeed(config: SentenceTrainingConfig) -> Accelerator:
     handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
     try:
         accelerator = Accelerator(
-            mixed_precision=config.mixed_precision,
+            mixed_precision=precision_here(config.mixed_precision),
             log_with=None if config.tracker == "none" else config.tracker,
             project_dir=config.folder,
             gradient_accumulation_steps=config.gradient_accumulation,

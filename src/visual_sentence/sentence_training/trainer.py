@@ -83,7 +83,7 @@ class SentenceTrainer:
         self.schedule = Schedule(config.warmup_steps, config.max_steps, config.schedule == "cosine")
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         length = feed.collator.max_images * feed.collator.tokens_per_image
-        peak = product_flops(accelerator.device, config.mixed_precision)
+        peak = product_flops(accelerator.device, accelerator.mixed_precision)
         self.meter = Meter(0.0, training_flops(self.model, length), peak * accelerator.num_processes)
         if checkpoint is not None:
             tuned.load(checkpoint.model, checkpoint.path)

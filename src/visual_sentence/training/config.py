@@ -115,8 +115,9 @@ class TrainingConfig:
     max_gradient_norm: float = field(
         default=0.0, metadata=says("Longer gradients are scaled down to this norm; 0 leaves them.")
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = field(
-        default="no", metadata=says("Number format inside of forward passes.")
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"] = field(
+        default="no",
+        metadata=says("Number format inside of forward passes; auto takes bf16 where this machine is faster with it."),
     )
     ema_decay: float = field(
         default=0.0,

@@ -5,15 +5,28 @@ import inspect
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from ..codebook.local import LocalCodebook
 from ..errors import UserError
+from ..language import entry_texts
 from ..modeling import (
+    ConseConfig,
+    LocalVocabulary,
+    LQAEConfig,
     V2LConfig,
     V2LImageProcessor,
     V2LModel,
@@ -68,6 +81,7 @@ def load_v2l(
     assignments: Sequence[str] = (),
     local_codebook: LocalCodebook | None = None,
     global_model: str | None = None,
+    masked_lm: str | None = None,
 ) -> tuple[V2LModel, V2LProcessor]:
     """A V2L model whose local half is to be trained.
 
@@ -77,6 +91,10 @@ def load_v2l(
         assignments: As of `load_vqgan`.
         local_codebook: Vectors of the language model's vocabulary; needed with random weights.
         global_model: A V2L model whose image tower and global codebook are taken: "offline", a folder or a Hub id.
+        masked_lm: For an LQAE model, instead of `local_codebook`: a masked language model, a folder or a Hub id (for
+            example "roberta-base"), whose word embeddings are the codebook and whose layers read the codes; or
+            "offline", the sentence encoder of the offline stack. One whose head was never trained, as that one's, has
+            nothing to say of masked words: it reads them, and `mlm_loss_weight` becomes 0.
 
     Returns:
         The model and its processor.
@@ -85,10 +103,26 @@ def load_v2l(
         UserError: If a model is not there, a codebook is missing, or fields contradict each other.
     """
     whole = None if global_model is None else _load_global(global_model)
-    fixed = _fields_of_parts(reference, whole, local_codebook)
+    prior = None
+    if masked_lm is not None:
+        _require_lqae(reference, local_codebook)
+        prior = _load_masked_lm(masked_lm)
+        local_codebook = prior.codebook
+    fixed = _fields_of_parts(reference, whole, local_codebook) | ({} if prior is None else prior.fields())
     config = read_config(reference, V2LConfig, preset, assignments, fixed)
     has_weights = weights_of(reference)
     _require_parts(reference, config, has_weights, whole, local_codebook)
+    if prior is not None and not prior.has_trained_head and config.mlm_loss_weight > 0:
+        logger.warning(
+            "%s has no trained head for masked words, so its guesses would be noise: mlm_loss_weight is set to 0.",
+            masked_lm,
+        )
+        config.mlm_loss_weight = 0.0
+    if prior is None and not has_weights and getattr(config, "masked_lm_config", None) is not None:
+        raise UserError(
+            f"{reference} names a masked language model and has no weights for it: give --masked-lm, or --set "
+            "masked_lm_config=none."
+        )
     if not config.local_projector:  # nothing is there that could change the width
         config.local_latent_dim = config.local_embedding_dim
     model = _start(AutoModel._model_mapping[type(config)], reference, config)
@@ -98,12 +132,83 @@ def load_v2l(
         model.set_vocabulary(whole.vocabulary)
     if local_codebook is not None:
         model.load_local_codebook(local_codebook.embeddings, local_codebook.vocabulary)
+    if prior is not None and model.masked_lm is not None:
+        model.load_masked_lm(prior.model)
     if whole is not None or has_weights:
         image_processor = _read(AutoImageProcessor, reference if whole is None else global_model)
     else:
         image_processor = V2LImageProcessor(do_global_view=False)
     image_processor.local_size, image_processor.do_local_view = config.image_size, True
     return model, V2LProcessor(image_processor)
+
+
+@dataclass(frozen=True)
+class _MaskedLM:
+    """A masked language model as LQAE's prior.
+
+    Args:
+        model: The model.
+        codebook: Its word embeddings.
+        mask_token_id: Its tokenizer's mask.
+        has_trained_head: Whether its head came with weights.
+    """
+
+    model: PreTrainedModel
+    codebook: LocalCodebook
+    mask_token_id: int
+    has_trained_head: bool
+
+    def fields(self) -> dict[str, Any]:
+        """What an LQAE config says of it."""
+        return {"masked_lm_config": self.model.config.to_dict(), "mask_token_id": self.mask_token_id}
+
+
+def _require_lqae(reference: str, local_codebook: LocalCodebook | None) -> None:
+    """Refuses a masked language model that nothing would read."""
+    if local_codebook is not None:
+        raise UserError(
+            "--masked-lm takes its word embeddings for the codebook, and a local codebook was given too: give one of "
+            "them."
+        )
+    found = _read(AutoConfig, reference)
+    if not isinstance(found, LQAEConfig):
+        raise UserError(
+            f"--masked-lm is for LQAE, but {reference} describes a {found.model_type} model: leave it out, or give an "
+            "lqae --config, such as hub_configs/lqae-f8-128."
+        )
+
+
+def _load_masked_lm(reference: str) -> _MaskedLM:
+    """A masked language model with its vocabulary; of a joint encoder of ours, its sentence encoder as one."""
+    folder = resolve(reference, "encoder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if isinstance(AutoConfig.from_pretrained(folder), ConseConfig):
+            encoder = AutoModel.from_pretrained(folder, dtype=torch.float32).text_model
+            model, has_trained_head = AutoModelForMaskedLM.from_config(encoder.config, dtype=torch.float32), False
+            model.base_model.load_state_dict(encoder.state_dict(), strict=False)  # but for the pooler, which none needs
+        else:
+            model, loading = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+            has_trained_head = not loading["missing_keys"]
+    except LOADING_ERRORS as error:
+        raise unreachable(reference, error) from error
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"{reference} has no mask token, so nothing can be masked: give a masked language model, e.g. roberta-base."
+        )
+    texts = entry_texts(tokenizer)
+    matrix = model.get_input_embeddings().weight.detach()
+    if len(matrix) < len(texts):
+        raise UserError(
+            f"{reference} has word embeddings for {len(matrix)} tokens, but its tokenizer has {len(texts)} entries: "
+            "take the tokenizer that belongs to the model."
+        )
+    codebook = LocalCodebook(
+        matrix[: len(texts)].clone(),
+        LocalVocabulary(texts, reference),
+        {"kind": "masked-lm", "language_model": reference},
+    )
+    return _MaskedLM(model.eval(), codebook, tokenizer.mask_token_id, has_trained_head)
 
 
 def _fields_of_parts(reference: str, whole: V2LModel | None, local_codebook: LocalCodebook | None) -> dict[str, Any]:
@@ -184,8 +289,9 @@ def read_config(
     chosen = find_preset(preset)
     given = {**(fixed or {}), **dict(parse_assignment(line, settings) for line in assignments)}
     has_words = given.get("encoder_type", settings.get("encoder_type")) is not None
+    own = getattr(config_class, "own_settings", ())
     for name, value in chosen.model.items():
-        if name in settings and (has_words or name not in chosen.needs_global_words):
+        if name in settings and name not in own and (has_words or name not in chosen.needs_global_words):
             settings[name] = value
     try:
         return config_class(**{**settings, **given})

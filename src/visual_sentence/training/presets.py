@@ -92,7 +92,7 @@ PRESETS = {
             "epochs": 1.0,
             "warmup_steps": 50,
             "unquantized_steps": 100,
-            "mixed_precision": "bf16",
+            "mixed_precision": "auto",
             "schedule": "cosine",
             "max_gradient_norm": 1.0,
             "ema_decay": 0.995,

@@ -1,0 +1,52 @@
+"""What every table is measured with."""
+
+from dataclasses import dataclass
+
+from .budgets import Budget, Data, Sizes
+from .workspace import NotRunnable, Workspace
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run.
+
+    Args:
+        workspace: Where finished work is kept.
+        budget: How much is spent.
+        data: Where the data lies.
+        models: References of models by name: the budget's, and over them the user's.
+        device: Where models run; the first accelerator by default.
+    """
+
+    workspace: Workspace
+    budget: Budget
+    data: Data
+    models: dict[str, str]
+    device: str | None = None
+
+    @property
+    def sizes(self) -> Sizes:
+        """The budget's."""
+        return self.budget.sizes
+
+    def require_training(self, name: str, script: str) -> None:
+        """Refuses to train a model with a budget that trains none.
+
+        Raises:
+            NotRunnable: If it trains none.
+        """
+        if not self.budget.trains:
+            raise NotRunnable(f"needs a trained model: {script}, then --models {name}=FOLDER")
+
+    def model(self, name: str, what: str) -> str:
+        """The reference of a model that is only ever given.
+
+        Raises:
+            NotRunnable: If it was not.
+        """
+        if name not in self.models:
+            raise NotRunnable(f"needs {what}: --models {name}=REFERENCE")
+        return self.models[name]
+
+
+__all__ = ["Context"]
