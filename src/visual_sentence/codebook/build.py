@@ -164,7 +164,7 @@ def build_codebook(
         },
         "package_version": package_version(),
     }
-    _assemble(items, codes[kept], image_center, provenance).save(output_dir, dtype)
+    assemble_codebook(items, codes[kept], image_center, provenance).save(output_dir, dtype)
     return GlobalCodebook.load(output_dir)
 
 
@@ -177,7 +177,7 @@ def _candidates(expanded: Sequence[Item], recipe: CodebookRecipe, encoder: Whole
     return candidates
 
 
-def _assemble(
+def assemble_codebook(
     items: Sequence[Item], embeddings: torch.Tensor, image_center: torch.Tensor, provenance: dict[str, Any]
 ) -> GlobalCodebook:
     words = [item.text for item in items]

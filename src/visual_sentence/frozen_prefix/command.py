@@ -86,10 +86,7 @@ def train_frozen_from_command_line(description: str, arguments: Sequence[str] | 
     """
     quiet_libraries()
     try:
-        options = frozen_parser(description).parse_args(sys.argv[1:] if arguments is None else arguments)
-        names = {entry.name for entry in fields(FrozenTuningConfig)}
-        config = FrozenTuningConfig(**{name: value for name, value in vars(options).items() if name in names})
-        report = _train(options, config)
+        report, config = train_frozen_as_told(sys.argv[1:] if arguments is None else arguments, description)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return USER_MISTAKE
@@ -99,6 +96,25 @@ def train_frozen_from_command_line(description: str, arguments: Sequence[str] | 
     if is_first_process():
         sys.stdout.write(_summary(report, config) + "\n")
     return 0
+
+
+def train_frozen_as_told(arguments: Sequence[str], description: str = "") -> tuple[dict[str, Any], FrozenTuningConfig]:
+    """Trains as a command line says.
+
+    Args:
+        arguments: The command line, without the script's name.
+        description: What `--help` shows first.
+
+    Returns:
+        The run's report and its settings.
+
+    Raises:
+        UserError: If settings, data and models do not go together.
+    """
+    options = frozen_parser(description).parse_args(list(arguments))
+    names = {entry.name for entry in fields(FrozenTuningConfig)}
+    config = FrozenTuningConfig(**{name: value for name, value in vars(options).items() if name in names})
+    return _train(options, config), config
 
 
 def _train(options: argparse.Namespace, config: FrozenTuningConfig) -> dict[str, Any]:

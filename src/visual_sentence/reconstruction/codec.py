@@ -89,6 +89,22 @@ class ImageCodec:
         self.model = model.eval()
         self.image_processor = image_processor
         self.name = name
+        self.num_tokens: int | None = None
+
+    def take_first(self, num_tokens: int) -> None:
+        """Writes pictures with the first tokens only, of a model that writes them from coarse to fine (SPAE).
+
+        Args:
+            num_tokens: How many; one of `config.token_counts`.
+
+        Raises:
+            UserError: If the model has no such prefix.
+        """
+        counts = getattr(self.model.config, "token_counts", None)
+        if counts is None or num_tokens not in counts:
+            able = "writes a map, all of which is needed" if counts is None else f"can do with {', '.join(map(str, counts))}"
+            raise UserError(f"{self.name} cannot draw pictures of {num_tokens} tokens: it {able}.")
+        self.num_tokens = num_tokens
 
     @property
     def is_v2l(self) -> bool:
@@ -198,7 +214,8 @@ class ImageCodec:
         if not self.is_v2l:
             return ImageTokens(self.model.encode(pixels).image_tokens.cpu())
         if not self.uses_global_tokens:
-            return ImageTokens(self.model.encode(pixel_values=pixels).local_tokens.cpu())
+            tokens = self.model.encode(pixel_values=pixels).local_tokens.cpu()
+            return ImageTokens(tokens if self.num_tokens is None else tokens[..., : self.num_tokens])
         output = self.model.encode(
             pixel_values=pixels, global_pixel_values=views["global_pixel_values"].to(self.model.device)
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..image_io import open_image_source
-from .workspace import NotRunnable
+from .workspace import NotRunnableError
 
 # What the tables read, where it lies under the folder of --data, and what the papers took.
 DATA = {
@@ -27,7 +27,6 @@ class Sizes:
         tokenizer_steps: Steps of each tokenizer of the V2L tables, of 8 pictures.
         train_slice: Which of `train-pictures` they are trained on.
         test_slice: Which of `test-pictures` reconstructions are measured on.
-        guided_slice: Which of them are described by words.
         restored: Pictures of a restoration, the first of `test_slice`.
         ablated: The same in figure 11.
         episodes: Episodes of each number of ways and shots.
@@ -43,15 +42,14 @@ class Sizes:
         prompt_sets: Sets of pairs for each of them.
     """
 
-    tokenizer_steps: int = 1200
-    train_slice: str = "[::2]"
-    test_slice: str = "[::8]"
-    guided_slice: str = "[::8]"
-    restored: int = 10
-    ablated: int = 16
-    episodes: int = 30
-    candidates: int = 4
-    frozen_steps: int = 200
+    tokenizer_steps: int = 300
+    train_slice: str = "[::5]"
+    test_slice: str = "[::16]"
+    restored: int = 4
+    ablated: int = 6
+    episodes: int = 8
+    candidates: int = 6
+    frozen_steps: int = 100
     sentence_pictures: int = 1500
     road_slice: str = ""
     road_draws: int = 5
@@ -88,7 +86,6 @@ BUDGETS = {
             tokenizer_steps=4,
             train_slice="[:64]",
             test_slice="[:8]",
-            guided_slice="[:8]",
             restored=1,
             ablated=1,
             episodes=1,
@@ -109,7 +106,7 @@ BUDGETS = {
     "full": Budget(
         "full",
         False,
-        Sizes(test_slice="", guided_slice="", restored=5000, ablated=5000, episodes=2000, queries=500),
+        Sizes(test_slice="", restored=5000, ablated=5000, episodes=2000, queries=500),
         {
             "llm": "meta-llama/Llama-2-7b-hf",
             "llm-13b": "meta-llama/Llama-2-13b-hf",
@@ -149,7 +146,7 @@ class Data:
         """The reference of some data.
 
         Raises:
-            NotRunnable: If it was not given.
+            NotRunnableError: If it was not given.
         """
         if name in self.named:
             return self.named[name]
@@ -157,7 +154,7 @@ class Data:
         if self.root is not None and (self.root / place).exists():
             return str(self.root / place)
         where = f"{place} in the folder of --data, or --data {name}=REFERENCE"
-        raise NotRunnable(f"needs {what}: {where}")
+        raise NotRunnableError(f"needs {what}: {where}")
 
     def pictures(self, name: str, part: str = ""):
         """Pictures of some data.
@@ -167,7 +164,7 @@ class Data:
             part: Which of them, such as "[::8]".
 
         Raises:
-            NotRunnable: If it was not given.
+            NotRunnableError: If it was not given.
         """
         return open_image_source(self[name] + part)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .budgets import Budget, Data, Sizes
-from .workspace import NotRunnable, Workspace
+from .workspace import NotRunnableError, Workspace
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class Context:
         """Refuses to train a model with a budget that trains none.
 
         Raises:
-            NotRunnable: If it trains none.
+            NotRunnableError: If it trains none.
         """
         if not self.budget.trains:
-            raise NotRunnable(f"needs a trained model: {script}, then --models {name}=FOLDER")
+            raise NotRunnableError(f"needs a trained model: {script}, then --models {name}=FOLDER")
 
     def model(self, name: str, what: str) -> str:
         """The reference of a model that is only ever given.
 
         Raises:
-            NotRunnable: If it was not.
+            NotRunnableError: If it was not.
         """
         if name not in self.models:
-            raise NotRunnable(f"needs {what}: --models {name}=REFERENCE")
+            raise NotRunnableError(f"needs {what}: --models {name}=REFERENCE")
         return self.models[name]
 
 

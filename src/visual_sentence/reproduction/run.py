@@ -3,25 +3,28 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from ..errors import UserError
-from . import simlvm_table
+from . import reconstruction_tables, restoration_tables, simlvm_table, words_tables
 from .budgets import Data, find_budget, parse_models
 from .context import Context
 from .report import write_report
-from .tables import Table
-from .workspace import NotRunnable, Workspace, commit
+from .tables import Experiment
+from .workspace import NotRunnableError, Workspace, commit
 
-MODULES: tuple[ModuleType, ...] = (simlvm_table,)
+EXPERIMENTS = {
+    experiment.table.name: experiment
+    for module in (simlvm_table, words_tables, reconstruction_tables, restoration_tables)
+    for experiment in module.EXPERIMENTS
+}
 
 
 def table_names() -> list[str]:
     """What can be reproduced."""
-    return [module.TABLE.name for module in MODULES]
+    return list(EXPERIMENTS)
 
 
 def reproduce(
@@ -53,10 +56,10 @@ def reproduce(
     Raises:
         UserError: If a name is unknown, or something given cannot be read.
     """
-    known = {module.TABLE.name: (module.TABLE, module) for module in MODULES}
-    if name not in known:
-        raise UserError(f"There is no table {name!r}: choose one of {', '.join(known)}.")
-    table, module = known[name]
+    if name not in EXPERIMENTS:
+        raise UserError(f"There is no table {name!r}: choose one of {', '.join(EXPERIMENTS)}.")
+    experiment = EXPERIMENTS[name]
+    table = experiment.table
     chosen = find_budget(budget)
     unknown = [row for row in rows or () if row not in {one.key for one in table.rows}]
     if unknown:
@@ -66,7 +69,7 @@ def reproduce(
     found, started = [], time.perf_counter()
     for row in table.rows:
         if rows is None or row.key in rows:
-            found.append({"key": row.key, "label": row.label, **_row(context, table, module, row.key)})
+            found.append({"key": row.key, "label": row.label, **_row(context, experiment, row.key)})
     report = {
         "table": name,
         "title": table.title,
@@ -83,17 +86,18 @@ def reproduce(
     return report
 
 
-def _row(context: Context, table: Table, module: ModuleType, key: str) -> dict[str, Any]:
+def _row(context: Context, experiment: Experiment, key: str) -> dict[str, Any]:
     """A row's cells, each with the paper's number, and ours or what it needs."""
+    table = experiment.table
     row = table.row(key)
     try:
         record = context.workspace.measured(
             f"{table.name}-{context.budget.name}",
             key,
-            {"budget": context.budget.name, **module.settings(context, key)},
-            lambda: module.measure(context, key),
+            {"budget": context.budget.name, **experiment.settings(context, key)},
+            lambda: experiment.measure(context, key),
         )
-    except NotRunnable as missing:
+    except NotRunnableError as missing:
         record = {"cells": dict.fromkeys((column.key for column in table.columns), str(missing))}
     cells = {}
     for column in table.columns:

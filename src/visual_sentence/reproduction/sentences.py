@@ -25,7 +25,7 @@ from ..training.models import load_vqgan
 from ..training.pictures import open_pictures
 from ..training.presets import make_training_config
 from .budgets import Data, Sizes
-from .workspace import NotRunnable, Workspace
+from .workspace import NotRunnableError, Workspace
 
 SIDE = 48
 SEED = 0
@@ -61,7 +61,7 @@ class SentenceModels:
                 "&gamma=0.5-2&tint=0.15"
             )
             self.road: tuple[str, str] | None = (data["road-train"], data["road-test"])
-        except NotRunnable:
+        except NotRunnableError:
             self.road = None
 
     @property

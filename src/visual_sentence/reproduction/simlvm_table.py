@@ -10,8 +10,8 @@ from ..sentence_completion.seggpt import load_completer
 from .cells import cell
 from .context import Context
 from .sentences import CODES, LARGEST, MEASURED_SHAPES, PAIRS, SEED, SentenceModels
-from .tables import Column, Ordering, Row, Table
-from .workspace import NotRunnable
+from .tables import Column, Experiment, Ordering, Row, Table
+from .workspace import NotRunnableError
 
 TASKS = ("shapes", "road")
 SMALLER = CODES[1:]
@@ -102,7 +102,7 @@ def _model(context: Context, models: SentenceModels, row: str) -> str:
     if row in context.models:
         return context.models[row]
     if row in PUBLISHED:
-        raise NotRunnable(f"needs {PUBLISHED[row]}, then --models {row}=FOLDER")
+        raise NotRunnableError(f"needs {PUBLISHED[row]}, then --models {row}=FOLDER")
     context.require_training(row, "scripts/train_simlvm.py")
     if row == "simlvm-1b":
         return str(models.language_model(LARGEST, "1b"))
@@ -143,4 +143,6 @@ def _dice(context: Context, completer: Completer, queries: str, pairs: str | Non
     )
 
 
-__all__ = ["TABLE", "measure", "settings"]
+EXPERIMENTS = (Experiment(TABLE, settings, measure),)
+
+__all__ = ["EXPERIMENTS"]

@@ -1,7 +1,8 @@
 """What a table is: rows and columns, the paper's numbers in it, and which orderings the paper reads out of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -86,4 +87,18 @@ class Table:
         return next(row for row in self.rows if row.key == key)
 
 
-__all__ = ["Column", "Ordering", "Row", "Table"]
+class Experiment(NamedTuple):
+    """A table and how its rows are measured.
+
+    Args:
+        table: The table.
+        settings: (context, row's key) -> all that the row's numbers depend on, as JSON values.
+        measure: (context, row's key) -> for each column's key a cell, or a text that says what it needs.
+    """
+
+    table: Table
+    settings: Callable[[Any, str], dict[str, Any]]
+    measure: Callable[[Any, str], dict[str, Any]]
+
+
+__all__ = ["Column", "Experiment", "Ordering", "Row", "Table"]

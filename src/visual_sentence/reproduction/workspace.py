@@ -19,7 +19,7 @@ from ..errors import UserError
 LOCK = ".running"
 
 
-class NotRunnable(Exception):
+class NotRunnableError(Exception):
     """A cell that cannot be filled here; the message says what it needs."""
 
 
@@ -145,4 +145,4 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-__all__ = ["NotRunnable", "Workspace", "commit", "write_json"]
+__all__ = ["NotRunnableError", "Workspace", "commit", "write_json"]
