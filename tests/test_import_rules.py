@@ -36,13 +36,21 @@ LEVELS = {
     "quantization_v2l": 1,
     "vector_quantization": 1,
     "modeling_conse": 2,
+    "configuration_frozen": 2,
+    "configuration_lqae": 2,
+    "configuration_spae": 2,
+    "normalized_quantization": 2,
+    "pyramid_quantization": 2,
     "configuration_simlvm": 2,
     "image_codec": 2,
     "processing_simlvm": 2,
     "image_tower_v2l": 3,
     "modeling_vqgan": 3,
+    "modeling_frozen": 4,
     "modeling_simlvm": 4,
     "modeling_v2l": 4,
+    "modeling_lqae": 5,
+    "modeling_spae": 5,
 }
 # Rooms of the library, each with the rooms it may import from; files directly in the package are rooms too.
 ROOMS = {
@@ -64,9 +72,13 @@ ROOMS = {
         *("codebook", "errors", "features", "image_io", "language"),
         *("metrics", "modeling", "progress", "references", "words"),
     },
-    "training": {"codebook", "errors", "features", "image_io", "modeling", "progress", "references"},
+    "training": {"codebook", "errors", "features", "image_io", "language", "modeling", "progress", "references"},
     "completion": {"errors", "language", "modeling"},
     "few_shot": {"completion", "errors", "image_io", "language", "metrics", "modeling", "progress", "words"},
+    "frozen_prefix": {
+        *("completion", "errors", "few_shot", "image_io", "language", "modeling", "progress", "references"),
+        *("training", "words"),
+    },
     "captioning": {"completion", "errors", "image_io", "language", "metrics", "modeling", "progress", "words"},
     "restoration": {
         *("completion", "errors", "features", "image_io", "language", "metrics"),
@@ -83,6 +95,11 @@ ROOMS = {
         "shipped",
     },
     "sentence_training": {"data", "errors", "modeling", "references", "training"},
+    "reproduction": {
+        *("codebook", "completion", "conversion", "data", "encoders", "errors", "features", "few_shot"),
+        *("frozen_prefix", "hub", "image_io", "language", "metrics", "modeling", "reconstruction", "restoration"),
+        *("sentence_completion", "sentence_training", "shipped", "training", "words"),
+    },
     "hub_code": {"errors"},
     "pipelines": {
         *("captioning", "completion", "errors", "few_shot", "hub_code", "image_io", "language", "masked_restoration"),

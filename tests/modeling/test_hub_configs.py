@@ -23,6 +23,8 @@ SIZES = {
     "v2l-small": (2.80, 256),
     "v2l-small-128": (2.81, 256),
     "v2l-small-64": (6.86, 64),
+    "lqae-f8-128": (65.11, 256),
+    "lqae-small-64": (2.84, 64),
     "spae-f8-128": (65.11, 1109),
     "spae-f8-128-256": (65.11, 256),
     "spae-small-64": (2.84, 277),
@@ -66,10 +68,10 @@ def test_config_builds_with_the_documented_size(name):
     folder = HUB_CONFIGS / name
     given = json.loads((folder / "config.json").read_text())
     fields = {}
-    if name in ("v2l-small-64", "v2l-small-128", "spae-small-64", "spae-small-64-map"):
+    if name in ("v2l-small-64", "v2l-small-128", "lqae-small-64", "spae-small-64", "spae-small-64-map"):
         # their vocabulary comes with the local codebook: here the offline language model's
         fields = {"local_codebook_size": 49_152, "local_embedding_dim": 384}
-    if name.startswith("spae-small"):
+    if name.startswith(("spae-small", "lqae-small")):
         fields["local_latent_dim"] = 384  # without a projector the codebook's width
     config = AutoConfig.from_pretrained(folder, **fields)
     assert_no_field_is_misspelt(given, config.to_dict())
