@@ -94,7 +94,7 @@ ROOMS = {
         *("data", "errors", "image_io", "language", "metrics", "modeling", "progress", "reconstruction", "references"),
         "shipped",
     },
-    "sentence_training": {"data", "errors", "modeling", "references", "training"},
+    "sentence_training": {"data", "errors", "language", "modeling", "references", "training"},
     "reproduction": {
         *("codebook", "completion", "conversion", "data", "encoders", "errors", "features", "few_shot"),
         *("frozen_prefix", "hub", "image_io", "language", "metrics", "modeling", "reconstruction", "restoration"),

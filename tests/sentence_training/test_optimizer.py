@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from visual_sentence import UserError
+from visual_sentence.sentence_training import optimizer as optimizer_module
 from visual_sentence.sentence_training.config import SentenceTrainingConfig
-from visual_sentence.sentence_training.optimizer import MuonWithAdamW, make_optimizer
+from visual_sentence.sentence_training.optimizer import Float32Muon, MuonWithAdamW, make_optimizer
 
 
 def config(**options) -> SentenceTrainingConfig:
@@ -31,7 +32,9 @@ def test_muon_moves_matrices_inside_of_layers_and_adamw_the_rest(make_simlvm, ba
     assert [group["peak_lr"] for group in found.param_groups] == [1e-2, 3e-4, 3e-4]
 
 
-def test_both_parts_step_as_they_would_alone_also_from_a_saved_state():
+@pytest.mark.parametrize(("dtype", "kind"), [(torch.bfloat16, torch.optim.Muon), (torch.float32, Float32Muon)])
+def test_both_parts_step_as_they_would_alone_also_from_a_saved_state(monkeypatch, dtype, kind):
+    monkeypatch.setattr(optimizer_module, "cpu_dtype", lambda: dtype)
     torch.manual_seed(0)
     start, gradients = (torch.randn(6, 4), torch.randn(5)), [(torch.randn(6, 4), torch.randn(5)) for _ in range(4)]
     options = {"lr": 0.02, "weight_decay": 0.1}, {"lr": 0.01}
@@ -42,7 +45,7 @@ def test_both_parts_step_as_they_would_alone_also_from_a_saved_state():
 
     matrix, vector = (torch.nn.Parameter(one.clone()) for one in start)
     alone = (
-        torch.optim.Muon([matrix], adjust_lr_fn="match_rms_adamw", **options[0]),
+        kind([matrix], adjust_lr_fn="match_rms_adamw", **options[0]),
         torch.optim.AdamW([vector], weight_decay=0.0, **options[1]),
     )
     ours, our_vector, both = fresh()
@@ -77,3 +80,30 @@ def test_muon_is_refused_where_matrices_are_cut_or_absent(make_simlvm):
     assert isinstance(make_optimizer(config(optimizer="adamw"), named, is_shared=True), torch.optim.AdamW)
     with pytest.raises(UserError, match="no matrix to move"):
         make_optimizer(config(), [one for one in named if one[1].ndim == 1], is_shared=False)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_muon_in_float32_moves_as_torchs_in_bfloat16(shape, nesterov):
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(shape, generator=generator), torch.randn(3, *shape, generator=generator)
+    options = {"lr": 0.02, "weight_decay": 0.1, "nesterov": nesterov, "adjust_lr_fn": "match_rms_adamw"}
+    ends = []
+    for kind in (torch.optim.Muon, Float32Muon):
+        matrix = torch.nn.Parameter(start.clone())
+        optimizer = kind([matrix], **options)
+        for gradient in gradients:
+            matrix.grad = gradient.clone()
+            optimizer.step()
+        ends.append(matrix.detach())
+        assert set(optimizer.state[matrix]) == {"momentum_buffer"}  # a checkpoint of one goes on with the other
+    moved = (ends[0] - start).abs().max()
+    assert moved > 0.01 and (ends[0] - ends[1]).abs().max() < 0.03 * moved
+
+
+def test_muon_in_float32_is_taken_where_bfloat16_is_slow(monkeypatch):
+    for dtype, kind in ((torch.float32, Float32Muon), (torch.bfloat16, torch.optim.Muon)):
+        monkeypatch.setattr(optimizer_module, "cpu_dtype", lambda dtype=dtype: dtype)
+        matrix, vector = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+        found = MuonWithAdamW([matrix], [{"params": [vector]}], {"lr": 0.1}, {"lr": 0.1})
+        assert type(found._parts[0]) is kind

@@ -15,7 +15,7 @@ def cell(value: float | None, ci95: Sequence[float] | None, n: int, **record: An
         value: The mean.
         ci95: Its 95 % interval [low, high]; None where there is none.
         n: Of how many queries, pictures or episodes.
-        **record: What else belongs to it: models, data, seeds.
+        **record: What else belongs to it, under other names than these: models, data, seeds.
     """
     return {"value": value, "ci95": None if ci95 is None else list(ci95), "n": n, **record}
 

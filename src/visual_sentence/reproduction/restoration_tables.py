@@ -136,7 +136,7 @@ def _restored(context: Context, name: str, reader: str, setting: RestorationSett
         distances = networks.distance(networks.pixels(found.restored), networks.pixels(found.originals))
     clean = restorer.codec.encode(found.originals).image_tokens
     equal = (found.restored_tokens == clean)[:, hole_of(setting.task, *restorer.grid)].double().mean(dim=1)
-    record = {"mode": setting.mode, "m": setting.m, "n": setting.n}
+    record = {"mode": setting.mode, "step": setting.m, "condition": setting.n}
     return {
         "fid": f"needs {ENOUGH} pictures or more, here are {count}: --budget full",
         "lpips": mean_cell(distances.tolist(), SEED, measure=networks.distance.name, **record),

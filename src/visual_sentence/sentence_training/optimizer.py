@@ -7,12 +7,49 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..language import cpu_dtype
 from .config import SentenceTrainingConfig
 
 # A group's highest rate; the schedule scales it.
 PEAK = "peak_lr"
 # Parameters that are looked up by a token's number: each row is a vector of its own, no linear map.
 TABLES = ("embed", "lm_head")
+
+
+class Float32Muon(torch.optim.Muon):
+    """`torch.optim.Muon` with its orthogonalisation in float32 in place of bfloat16.
+
+    For processors without instructions for bfloat16, on which its products take tens of times longer.
+    """
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """Moves the matrices that have a gradient; only `adjust_lr_fn` "match_rms_adamw" is known."""
+        for group in self.param_groups:
+            for matrix in (one for one in group["params"] if one.grad is not None):
+                state = self.state[matrix]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                momentum, share = state["momentum_buffer"], group["momentum"]
+                momentum.lerp_(matrix.grad, 1 - share)
+                update = matrix.grad.lerp(momentum, share) if group["nesterov"] else momentum
+                update = orthogonalised(update.float(), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update.to(matrix.dtype), alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def orthogonalised(
+    matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> torch.Tensor:
+    """A matrix [m, n] with all singular values brought near 1, in its own dtype (Jordan et al. 2024: Newton-Schulz)."""
+    linear, cubic, quintic = coefficients
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    found = matrix.T if is_tall else matrix
+    found = found / found.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = found @ found.T
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic), found, beta=linear)
+    return found.T if is_tall else found
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -37,8 +74,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
         muon: dict[str, Any],
         adamw: dict[str, Any],
     ):
+        matrices = list(matrices)
+        is_slow = matrices[0].device.type == "cpu" and cpu_dtype() is torch.float32
+        kind = Float32Muon if is_slow else torch.optim.Muon
         self._parts = (
-            torch.optim.Muon(list(matrices), adjust_lr_fn="match_rms_adamw", **muon),
+            kind(matrices, adjust_lr_fn="match_rms_adamw", **muon),
             torch.optim.AdamW(list(groups), **adamw),
         )
         super().__init__([group for part in self._parts for group in part.param_groups], {})
