@@ -30,6 +30,7 @@ class Sizes:
         restored: Pictures of a restoration, the first of `test_slice`.
         ablated: The same in figure 11.
         episodes: Episodes of each number of ways and shots.
+        most_repeats: Repetitions of the examples beyond which columns are left out.
         candidates: Every so many words of the vocabulary are expanded to bigrams and trigrams.
         frozen_steps: Steps of the mapping of Frozen, of 16 pictures.
         sentence_pictures: Drawn shapes of each task of sentences.
@@ -45,17 +46,18 @@ class Sizes:
     tokenizer_steps: int = 300
     train_slice: str = "[::5]"
     test_slice: str = "[::16]"
-    restored: int = 4
-    ablated: int = 6
-    episodes: int = 8
+    restored: int = 3
+    ablated: int = 3
+    episodes: int = 6
+    most_repeats: int = 1
     candidates: int = 6
-    frozen_steps: int = 100
+    frozen_steps: int = 60
     sentence_pictures: int = 1500
     road_slice: str = ""
     road_draws: int = 5
     vqgan_steps: int = 800
-    sentence_steps: int = 300
-    tuning_steps: int = 60
+    sentence_steps: int = 200
+    tuning_steps: int = 40
     queries: int = 40
     prompt_sets: int = 2
 
@@ -106,7 +108,7 @@ BUDGETS = {
     "full": Budget(
         "full",
         False,
-        Sizes(test_slice="", restored=5000, ablated=5000, episodes=2000, queries=500),
+        Sizes(test_slice="", restored=5000, ablated=5000, episodes=2000, most_repeats=5, queries=500),
         {
             "llm": "meta-llama/Llama-2-7b-hf",
             "llm-13b": "meta-llama/Llama-2-13b-hf",

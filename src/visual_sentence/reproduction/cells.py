@@ -1,11 +1,14 @@
 """A cell's numbers: what was measured, how sure it is, and of how much."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..sentence_completion.measurements import interval
+
+Z = 1.959964  # of a normal distribution, 2.5 % lie beyond
 
 
 def cell(value: float | None, ci95: Sequence[float] | None, n: int, **record: Any) -> dict[str, Any]:
@@ -34,9 +37,18 @@ def mean_cell(values: Sequence[float], seed: int, scale: float = 1.0, **record: 
     return cell(float(found.mean()), interval(found, names, seed), len(found), **record)
 
 
-def half_width(value: float, half: float | None) -> list[float] | None:
-    """The interval around a value."""
-    return None if half is None else [value - half, value + half]
+def share_cell(share: float, n: int, **record: Any) -> dict[str, Any]:
+    """The cell of a share of n answers, in percent, with Wilson's interval (1927), which stays within 0 and 100.
+
+    Args:
+        share: In [0, 1].
+        n: Answers.
+        **record: As for `cell`.
+    """
+    spread = Z * Z / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return cell(100 * share, [100 * (middle - half), 100 * (middle + half)], n, **record)
 
 
-__all__ = ["cell", "half_width", "mean_cell"]
+__all__ = ["cell", "mean_cell", "share_cell"]

@@ -23,23 +23,26 @@ def write_report(folder: Path, table: Table, report: dict[str, Any]) -> None:
 
 def markdown(table: Table, report: dict[str, Any]) -> str:
     """The table, its orderings, and what was not run."""
-    head = ["system"] + [
-        part for column in table.columns for part in (f"{column.label}, paper", f"{column.ours}, here")
-    ]
+    head = [column.label for column in table.columns]
     lines = [
         f"### {table.name}: {table.title}",
         "",
         f"{table.source}. Budget `{report['budget']}`, commit {report['commit']}. {table.note}".strip(),
         "",
-        f"| {' | '.join(head)} | n |",
-        "|---" * (len(head) + 1) + "|",
+        "In each cell: here, its 95 % interval in brackets, and behind the stroke the paper's number. Measured here:",
+        "",
+        *(f"- {line}" for line in _measures(table)),
+        "",
+        f"| system | {' | '.join(head)} | n |",
+        "|---" * (len(head) + 2) + "|",
     ]
     missing: dict[str, list[str]] = {}
     for row in report["rows"]:
         cells, counts = [], []
         for column in table.columns:
             entry = row["cells"][column.key]
-            cells += ["-" if entry["paper"] is None else f"{entry['paper']:g}", shown(column, entry)]
+            paper = "-" if entry["paper"] is None else f"{entry['paper']:g}"
+            cells.append(f"{shown(column, entry)} / {paper}")
             if entry["ours"] is not None:
                 counts.append(str(entry["ours"]["n"]))
             elif entry["not_run"]:
@@ -52,6 +55,17 @@ def markdown(table: Table, report: dict[str, Any]) -> str:
         lines += ["", "Not run:", ""]
         lines += [f"- {', '.join(dict.fromkeys(rows))}: {reason}." for reason, rows in missing.items()]
     return "\n".join(lines) + "\n"
+
+
+def _measures(table: Table) -> list[str]:
+    """What is measured, once for each measure, with the columns where it is."""
+    found: dict[str, list[str]] = {}
+    for column in table.columns:
+        better = "higher" if column.higher_is_better else "lower"
+        found.setdefault(f"{column.ours} ({better} is better)", []).append(column.label)
+    if len(found) == 1:
+        return list(found)
+    return [f"{', '.join(labels)}: {measure}" for measure, labels in found.items()]
 
 
 def shown(column: Column, entry: dict[str, Any]) -> str:
@@ -75,7 +89,7 @@ def reading(table: Table, report: dict[str, Any], ordering: Ordering) -> str:
         ends = [
             rows[name]["cells"][key]["ours"] if name in rows else None for name in (ordering.better, ordering.worse)
         ]
-        parts.append(f"{column.ours}: {_verdict(column, *ends)}")
+        parts.append(f"{column.label}: {_verdict(column, *ends)}")
     return f"{ordering.claim}: {'; '.join(parts)}"
 
 
@@ -97,9 +111,9 @@ def _verdict(column: Column, better: dict[str, Any] | None, worse: dict[str, Any
 
 def plot(table: Table, report: dict[str, Any]) -> str:
     """All cells that are filled, as an SVG: a line for each row, a panel for each column, intervals as bars."""
-    rows = report["rows"]
-    width, height = LABELS + PANEL * len(table.columns), TOP + LINE * len(rows) + GAP
-    panels = [_panel(column, rows, LABELS + PANEL * place, height) for place, column in enumerate(table.columns)]
+    rows, columns = report["rows"], [column for column in table.columns if column.is_plotted]
+    width, height = LABELS + PANEL * len(columns), TOP + LINE * len(rows) + GAP
+    panels = [_panel(column, rows, LABELS + PANEL * place, height) for place, column in enumerate(columns)]
     labels = "".join(
         f'<text x="{LABELS - 10}" y="{TOP + LINE * place + 4}" text-anchor="end">{escape(row["label"])}</text>'
         for place, row in enumerate(rows)
@@ -120,10 +134,10 @@ def plot(table: Table, report: dict[str, Any]) -> str:
 def _panel(column: Column, rows: Sequence[dict[str, Any]], left: float, height: float) -> str:
     """One column's cells over an axis of their own; where paper and ours are of two measures only ours."""
     entries = [row["cells"][column.key] for row in rows]
-    same = column.ours.split(",")[0].split(" of ")[0] == column.label.split(",")[0]
+    same = column.is_same_measure
     values = [end for entry in entries for end in _ends(entry)]
     values += [entry["paper"] for entry in entries if same and entry["paper"] is not None]
-    title = f'<text x="{left + PANEL / 2 - 10}" y="40" text-anchor="middle">{escape(column.ours)}</text>'
+    title = f'<text x="{left + PANEL / 2 - 10}" y="40" text-anchor="middle">{escape(column.label)}</text>'
     if not values:
         return title + f'<text x="{left + PANEL / 2 - 10}" y="{TOP + 4}" text-anchor="middle">not run</text>'
     low, high = min(values), max(values)

@@ -42,7 +42,9 @@ def _paper(row: tuple[float, ...]) -> dict[str, float]:
 def _columns() -> list[Column]:
     found = []
     for task in TASKS:
-        found.append(Column(f"{task}-fid", f"{task}: FID", "offline-tower-frechet-distance", 1, higher_is_better=False))
+        found.append(
+            Column(f"{task}-fid", f"{task}: FID", "offline-tower-frechet-distance", 1, False, is_plotted=False)
+        )
         found.append(Column(f"{task}-lpips", f"{task}: LPIPS", "offline-tower-distance", 2, higher_is_better=False))
     return found
 
@@ -63,8 +65,8 @@ RESTORATION = Table(
         if name != "v2l"
     ],
     note=(
-        "The paper's mode, whose examples hold the answer (docs/restoration.md); 64 pixels and a map of 8 x 8. In place of "
-        "LLaMA-2 7B stands the budget's language model. V2L is the model whose codes were moved, without global words."
+        "The paper's mode, whose examples hold the answer (docs/restoration.md); 64 pixels and a map of 8 x 8. In place "
+        "of LLaMA-2 7B stands the budget's language model. V2L is the model whose codes were moved, without global words."
     ),
 )
 STEPS = ((1, 16), (2, 16), (4, 16), (2, 8), (2, 32))
@@ -74,8 +76,8 @@ ABLATION = Table(
     source="V2L Tokenizer, figure 11",
     columns=(
         Column("fid", "FID", "offline-tower-frechet-distance", 1, higher_is_better=False),
-        Column("lpips", "-", "offline-tower-distance", 2, higher_is_better=False),
-        Column("tokens", "-", "tokens found, %", 1),
+        Column("lpips", "LPIPS", "offline-tower-distance", 2, higher_is_better=False),
+        Column("tokens", "tokens found", "share of the hole's tokens that are the original's, %", 1),
     ),
     rows=[Row(f"m{m}-n{n}", f"m = {m}, n = {n}", {}, "LLaMA-2 7B; the figure has no numbers") for m, n in STEPS],
     orderings=(

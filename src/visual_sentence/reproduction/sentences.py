@@ -150,11 +150,14 @@ class SentenceModels:
 
     @staticmethod
     def _train(folder: Path, config: str, tokens: Path, steps: int, more: list[str]) -> None:
+        warmup = max(1, min(50, steps // 5))
         train_as_told(
-            ["--config", config, "--preset", "small", "--data", str(tokens), "--output", str(folder)]
-            + ["--max-steps", str(steps), "--warmup-steps", str(max(1, min(50, steps // 5))), "--batch-size", "4"]
-            + ["--min-pairs", str(PAIRS), "--max-pairs", str(PAIRS), "--answer-noise", "0.5", "--seed", str(SEED)]
-            + ["--tracker", "none", "--resume", "latest", *more]
+            [
+                *("--config", config, "--preset", "small", "--data", str(tokens), "--output", str(folder)),
+                *("--max-steps", str(steps), "--warmup-steps", str(warmup), "--batch-size", "4"),
+                *("--min-pairs", str(PAIRS), "--max-pairs", str(PAIRS), "--answer-noise", "0.5", "--seed", str(SEED)),
+                *("--tracker", "none", "--resume", "latest", *more),
+            ]
         )
 
     def reduced(self, codes: int, tuned: bool) -> Path:

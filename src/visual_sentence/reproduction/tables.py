@@ -16,6 +16,8 @@ class Column:
         digits: Behind the decimal point, of ours.
         higher_is_better: Which way is better, in the paper and here.
         unit: Of ours, for the plot's axis.
+        is_same_measure: Whether the paper's number is of the same measure, if of other data.
+        is_plotted: Whether the plot has a panel for it.
     """
 
     key: str
@@ -24,6 +26,8 @@ class Column:
     digits: int = 2
     higher_is_better: bool = True
     unit: str = ""
+    is_same_measure: bool = False
+    is_plotted: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..metrics.embeddings import clip_r, clip_score
 from ..reconstruction import load_image_codec
 from ..training.loop import MODEL_FOLDER
 from ..words import WordFinder, batched
-from .cells import cell, half_width, mean_cell
+from .cells import mean_cell, share_cell
 from .context import Context
 from .finders import LocalWordFinder, RememberingFinder
 from .tables import Column, Experiment, Ordering, Row, Table
@@ -79,15 +79,16 @@ def _columns(ways: tuple[int, ...]) -> list[Column]:
         for shot, named, repeated in SETTINGS:
             label = f"{way}-way {shot}-shot{'' if named else ', classes not named'}"
             label += f", {repeated} repeats" if repeated else ""
-            found.append(Column(_key(way, (shot, named, repeated)), label, "accuracy, %", 0))
-        found.append(Column(_average(way), f"{way}-way, average", "accuracy, %", 1))
+            key = _key(way, (shot, named, repeated))
+            found.append(Column(key, label, "accuracy, %", 0, is_same_measure=True, is_plotted=False))
+        found.append(Column(_average(way), f"{way}-way, average", "accuracy, %", 1, is_same_measure=True))
     return found
 
 
 NOTE = (
     "Tiny-ImageNet episodes in place of Mini-ImageNet's. Labels are chosen by likelihood, calibrated, with the plain "
-    "prompt, by every system: what the language models at hand can do. The averages' intervals count episodes once for each "
-    "column, though columns of one shot share theirs."
+    "prompt, by every system: what the language models at hand can do. Ours are averages of the columns that were run; "
+    "their intervals count episodes once for each column, though columns of one shot share theirs."
 )
 TABLE_1 = Table(
     name="v2l-table1",
@@ -135,8 +136,8 @@ TABLE_5 = Table(
         for one, other in (("bigram", "subword"), ("trigram", "bigram"))
     ],
     note=(
-        f"{NOTE} The paper's caption says 5-way, but its trigram rows are the 2-way rows of table 1. The vocabulary is a "
-        "part of the language model's entries, uncleaned, and what it makes of them."
+        f"{NOTE} The paper's caption says 5-way, but its trigram rows are the 2-way rows of table 1. The vocabulary is "
+        "a part of the language model's entries, uncleaned, and what it makes of them."
     ),
 )
 TABLE_2 = Table(
@@ -159,8 +160,8 @@ TABLE_2 = Table(
         Ordering("v2l-5", "v2l-21", ("clip", "clip-r"), "fewer words fit better"),
     ),
     note=(
-        "CLIP-R is not defined in the paper; here: the cosine between the vocabulary's worst and best for the picture. Each "
-        "system's words in the space that its codebook lies in; that space stands in for CLIP and also trained SPAE."
+        "CLIP-R is not defined in the paper; here: the cosine between the vocabulary's worst and best for the picture. "
+        "Each system's words in the space that its codebook lies in; that space stands in for CLIP and also trained SPAE."
     ),
 )
 
@@ -188,7 +189,10 @@ def fit_settings(context: Context, row: str) -> dict[str, Any]:
 
 
 def _episodes(context: Context) -> dict[str, Any]:
-    return {"data": "episodes", "episodes": context.sizes.episodes, "scoring": SCORING, "seed": SEED}
+    return {"data": "episodes", "episodes": context.sizes.episodes, "repeats": context.sizes.most_repeats} | {
+        "scoring": SCORING,
+        "seed": SEED,
+    }
 
 
 def _system(name: str) -> str:
@@ -210,7 +214,7 @@ def measure_few_shot(context: Context, row: str) -> dict[str, Any]:
         def answer(chosen: EpisodeSet, setting: FewShotSetting) -> list[dict[str, Any]]:
             return evaluate_frozen(model, processor, language_model, chosen, setting, classes_removed=False)
 
-        return _accuracies(episodes, 2, answer, (TWO, FIVE))
+        return _accuracies(context, episodes, 2, answer, (TWO, FIVE))
     if name.startswith("v2l"):
         finder: Any = WordFinder.load(context.model("words", "a V2L model with global words"), context.device)
         count = int(name.partition("-")[2])
@@ -240,27 +244,29 @@ def _by_words(
     def answer(chosen: EpisodeSet, setting: FewShotSetting) -> list[dict[str, Any]]:
         return evaluate_few_shot(remembering, language_model, chosen, setting, classes_removed=False)
 
-    return _accuracies(episodes, count, answer, ways)
+    return _accuracies(context, episodes, count, answer, ways)
 
 
-def _accuracies(episodes: EpisodeSet, count: int, answer: Any, ways: tuple[int, ...]) -> dict[str, Any]:
+def _accuracies(
+    context: Context, episodes: EpisodeSet, count: int, answer: Any, ways: tuple[int, ...]
+) -> dict[str, Any]:
     """The cells of all columns of some ways."""
     cells: dict[str, Any] = {}
     for way in ways:
         values, total = [], 0
         for shot, named, repeated in SETTINGS:
+            if repeated > context.sizes.most_repeats:
+                reason = "repeats of 3 and 5 are left out of this budget: --budget full"
+                cells[_key(way, (shot, named, repeated))] = reason
+                continue
             chosen = _only(episodes, way, shot)
             prompt = ClassificationPrompt("plain", named, repeated)
             (found,) = answer(chosen, FewShotSetting(count, SCORING, prompt, seed=SEED))
-            value = 100 * found["accuracy"]
-            interval = half_width(value, None if found["ci95"] is None else 100 * found["ci95"])
             record = {"words": count, "scoring": SCORING, "nearest_class_mean": 100 * found["nearest_class_mean"]}
-            cells[_key(way, (shot, named, repeated))] = cell(value, interval, found["n"], **record)
-            values.append(value)
+            cells[_key(way, (shot, named, repeated))] = share_cell(found["accuracy"], found["n"], **record)
+            values.append(found["accuracy"])
             total += found["n"]
-        mean = sum(values) / len(values)
-        spread = 196 * (max(mean * (100 - mean), 0) / 1e4 / total) ** 0.5
-        cells[_average(way)] = cell(mean, half_width(mean, spread), total, words=count, scoring=SCORING)
+        cells[_average(way)] = share_cell(sum(values) / len(values), total, words=count, scoring=SCORING)
     return cells
 
 
@@ -290,9 +296,11 @@ def _frozen(context: Context) -> str:
 
     def make(folder: Path) -> None:
         train_frozen_as_told(
-            ["--llm", context.models["llm"], "--global-model", context.models["words"], "--data", pictures]
-            + ["--label-column", "class_name", "--max-steps", str(context.sizes.frozen_steps), "--output", str(folder)]
-            + ["--seed", str(SEED), "--resume", "latest"]
+            [
+                *("--llm", context.models["llm"], "--global-model", context.models["words"], "--data", pictures),
+                *("--label-column", "class_name", "--max-steps", str(context.sizes.frozen_steps)),
+                *("--output", str(folder), "--seed", str(SEED), "--resume", "latest"),
+            ]
         )
 
     return str(context.workspace.made("frozen", _frozen_settings(context), make) / MODEL_FOLDER)
