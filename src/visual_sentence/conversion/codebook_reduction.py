@@ -1,8 +1,8 @@
 """A SimLVM with fewer codes: near codes become one, and the language model's rows of them are put together.
 
-SimLVM's table 1 has smaller codebooks that collapse. Beyond the paper: k-means over the codes, each weighed by how often
-it is used (Lloyd 1982; Arthur & Vassilvitskii 2007 for the start), which also says which rows of embeddings and head
-belong together, so that the language model knows the new tokens before it is tuned on them.
+SimLVM's table 1 has smaller codebooks that collapse. Beyond the paper: k-means over the codes, each weighed by how
+often it is used (Lloyd 1982; Arthur & Vassilvitskii 2007 for the start), which also says which rows of embeddings and
+head belong together, so that the language model knows the new tokens before it is tuned on them.
 """
 
 from copy import deepcopy
@@ -144,6 +144,10 @@ def _reduced_config(config: SimLVMConfig, size: int, shift: int) -> SimLVMConfig
     fields["special_token_ids"] = {
         name: number - shift if number >= end else number for name, number in config.special_token_ids.items()
     }
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # no text is written: those of images say nothing
+        number = fields["text_config"].get(name)
+        if isinstance(number, int) and number >= config.image_token_offset:
+            fields["text_config"][name] = number - shift if number >= end else None
     return SimLVMConfig.from_dict(fields)
 
 

@@ -102,7 +102,9 @@ class ImageCodec:
         """
         counts = getattr(self.model.config, "token_counts", None)
         if counts is None or num_tokens not in counts:
-            able = "writes a map, all of which is needed" if counts is None else f"can do with {', '.join(map(str, counts))}"
+            able = "needs all of its map"
+            if counts is not None:
+                able = f"can do with {', '.join(map(str, counts))}"
             raise UserError(f"{self.name} cannot draw pictures of {num_tokens} tokens: it {able}.")
         self.num_tokens = num_tokens
 

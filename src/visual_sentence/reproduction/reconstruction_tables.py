@@ -25,9 +25,9 @@ COLUMNS = (
     Column("psnr", "PSNR", "PSNR, dB", 2, is_same_measure=True),
 )
 NOTE = (
-    "64 pixels, a map of 8 x 8 = 64 tokens where the paper has 128 pixels and 16 x 16 = 256, and the first 32,000 words "
-    "of the language model; every tokenizer has the same convolutions, pictures and steps. FID and LPIPS need weights "
-    "that are not at hand; what stands in their columns is named and on another scale."
+    "64 pixels, a map of 8 x 8 = 64 tokens where the paper has 128 pixels and 16 x 16 = 256, and the first 32,000 "
+    "words of the language model; every tokenizer has the same convolutions, pictures and steps. FID and LPIPS need "
+    "weights that are not at hand; what stands in their columns is named and on another scale."
 )
 RECONSTRUCTION = Table(
     name="v2l-table3",

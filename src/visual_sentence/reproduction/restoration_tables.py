@@ -65,8 +65,9 @@ RESTORATION = Table(
         if name != "v2l"
     ],
     note=(
-        "The paper's mode, whose examples hold the answer (docs/restoration.md); 64 pixels and a map of 8 x 8. In place "
-        "of LLaMA-2 7B stands the budget's language model. V2L is the model whose codes were moved, without global words."
+        "The paper's mode, whose examples hold the answer (docs/restoration.md); 64 pixels and a map of 8 x 8. In "
+        "place of LLaMA-2 7B stands the budget's language model. V2L is the model whose codes were moved, without "
+        "global words."
     ),
 )
 STEPS = ((1, 16), (2, 16), (4, 16), (2, 8), (2, 32))

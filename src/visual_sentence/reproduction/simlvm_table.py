@@ -69,9 +69,9 @@ TABLE = Table(
         ),
     ),
     note=(
-        "In place of 300M and 1B stand language models of 3 and 5 layers, 256 and 384 wide, on 36 tokens an image of 48 "
-        "pixels, three pairs before a query. The paper does not say how its smaller codebooks came to be; the rows below "
-        "its own show three ways."
+        "In place of 300M and 1B stand language models of 3 and 5 layers, 256 and 384 wide, on 36 tokens an image of "
+        "48 pixels, three pairs before a query. The paper does not say how its smaller codebooks came to be; the rows"
+        " below its own show three ways."
     ),
 )
 PUBLISHED = {

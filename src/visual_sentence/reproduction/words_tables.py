@@ -160,8 +160,9 @@ TABLE_2 = Table(
         Ordering("v2l-5", "v2l-21", ("clip", "clip-r"), "fewer words fit better"),
     ),
     note=(
-        "CLIP-R is not defined in the paper; here: the cosine between the vocabulary's worst and best for the picture. "
-        "Each system's words in the space that its codebook lies in; that space stands in for CLIP and also trained SPAE."
+        "CLIP-R is not defined in the paper; here: the cosine between the vocabulary's worst and best for the "
+        "picture. Each system's words in the space that its codebook lies in; that space stands in for CLIP and also "
+        "trained SPAE."
     ),
 )
 

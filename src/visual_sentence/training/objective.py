@@ -156,8 +156,8 @@ class TowerGuidance:
         self.field = model.guidance
         if model.image_tower is None:
             raise UserError(
-                f"The model is trained with {self.field} of every picture, but it has no image tower to find them: give "
-                "--global-model, or set the field of its configuration to none that asks for them."
+                f"The model is trained with {self.field} of every picture, but it has no image tower to find them: "
+                "give --global-model, or set the field of its configuration to none that asks for them."
             )
         self.model, self.image_processor, self.source = model, image_processor, source
         self.device, self.threads = device, threads
