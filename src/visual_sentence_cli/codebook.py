@@ -1,5 +1,6 @@
 """`visual-sentence codebook`: building global and local codebooks."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,7 @@ def build(
     column: Annotated[str | None, typer.Option(help="Column of the pictures.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 64,
     half: Annotated[bool, typer.Option("--half", help="Store the embeddings in 16 bits.")] = False,
+    as_json: options.Json = False,
     device: options.Device = None,
     dtype: options.Dtype = "auto",
 ) -> None:
@@ -96,6 +98,11 @@ def build(
         device=joint_encoder.device,
     )
     save_v2l_model(joint_encoder, codebook, output / "model")
+    if as_json:
+        record = {"output": str(output), "model": str(output / "model"), "words": len(codebook)}
+        record |= {"dimensions": codebook.embeddings.shape[1], "provenance": codebook.provenance}
+        typer.echo(json.dumps(record, ensure_ascii=False))
+        return
     typer.echo(f"{len(codebook)} words: {output}; the V2L model that uses them: {output / 'model'}")
 
 
@@ -115,6 +122,7 @@ def local(
         str, typer.Option(help="Of kind text: imagenet-80, plain, photo, or one of your own with {}.")
     ] = "plain",
     half: Annotated[bool, typer.Option("--half", help="Store the embeddings in 16 bits.")] = False,
+    as_json: options.Json = False,
     device: Annotated[
         str | None, typer.Option(help="Of the joint encoder: 'cpu', 'cuda', ...; the first accelerator by default.")
     ] = None,
@@ -138,5 +146,10 @@ def local(
         llm_dtype=dtype,
     )
     padding = codebook.provenance["counts"].get("embedding_rows", len(codebook)) - len(codebook)
+    if as_json:
+        record = {"output": str(output), "entries": len(codebook), "dimensions": codebook.embeddings.shape[1]}
+        record |= {"padding": padding, "provenance": codebook.provenance}
+        typer.echo(json.dumps(record, ensure_ascii=False))
+        return
     note = f" (the model's other {padding} rows are padding)" if padding else ""
     typer.echo(f"{len(codebook)} entries of {codebook.embeddings.shape[1]} dimensions{note}: {output}")

@@ -1,10 +1,13 @@
 """`visual-sentence convert`: published checkpoints as model folders."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from . import options
 
 
 def convert(
@@ -41,23 +44,27 @@ def convert(
             help="lvm, delvm: the VQGAN of their tokens: a folder of ours, openMUSE's or diffusers', or a Hub id."
         ),
     ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Bring a published model over: V2L Tokenizer; VQGAN of taming, openMUSE or aMUSEd; LVM, DeLVM with their VQGAN."""
     from visual_sentence.conversion import Options, convert_checkpoint, export_checkpoint
 
-    options = Options(config, image_size, local_only, encoder, global_words, llm, vqgan)
+    given = Options(config, image_size, local_only, encoder, global_words, llm, vqgan)
     if (kind is None) == (target is None):
         raise typer.BadParameter("give either --from (v2l, taming, muse, amused, lvm, delvm) or --to (amused)")
     if target is not None:
-        if options != Options():
+        if given != Options():
             raise typer.BadParameter("the other options say how to read a source, and have no meaning with --to")
         report = export_checkpoint(source, target, output)
         done = f"VQModel of {source}: {output}"
     else:
-        report = convert_checkpoint(source, kind, output, options)
-        for reason, count in Counter(report["left_out"].values()).items():
-            typer.echo(f"left out: {count} tensors ({reason})")
+        report = convert_checkpoint(source, kind, output, given)
         done = f"{len(report['used'])} tensors of {report['source']}: {output}"
+    if as_json:
+        typer.echo(json.dumps({"output": str(output), **report}, ensure_ascii=False, default=str))  # as it is written
+        return
+    for reason, count in Counter(report.get("left_out", {}).values()).items():
+        typer.echo(f"left out: {count} tensors ({reason})")
     for note in report["notes"]:
         typer.echo(f"note: {note}")
     typer.echo(done)

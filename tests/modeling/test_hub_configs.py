@@ -19,6 +19,8 @@ SIZES = {
     "vqgan-small-64": (6.87, 64),
     "vqgan-sentence-96": (2.81, 144),
     "vqgan-sentence-128": (2.81, 256),
+    "vqgan-f8-128": (66.94, 256),
+    "vqgan-f8-128-llm": (66.82, 256),
     "v2l-f8-128": (65.70, 256),
     "v2l-small": (2.80, 256),
     "v2l-small-128": (2.81, 256),
@@ -73,6 +75,8 @@ def test_config_builds_with_the_documented_size(name):
         fields = {"local_codebook_size": 49_152, "local_embedding_dim": 384}
     if name.startswith(("spae-small", "lqae-small")):
         fields["local_latent_dim"] = 384  # without a projector the codebook's width
+    if name == "vqgan-f8-128-llm":  # LLaMA-2 7B's
+        fields = {"local_codebook_size": 32_000, "local_embedding_dim": 4096, "local_latent_dim": 4096}
     config = AutoConfig.from_pretrained(folder, **fields)
     assert_no_field_is_misspelt(given, config.to_dict())
     with torch.device("meta"):

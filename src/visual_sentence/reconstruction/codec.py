@@ -114,6 +114,11 @@ class ImageCodec:
         return isinstance(self.model.config, V2LConfig)
 
     @property
+    def writes_map(self) -> bool:
+        """Whether a picture's tokens are a map of h x w, as they are but for a pyramid's (SPAE)."""
+        return len(getattr(self.model.config, "token_counts", (0,))) == 1
+
+    @property
     def codebook_size(self) -> int:
         """K, entries of the codebook."""
         config = self.model.config
@@ -228,17 +233,20 @@ class ImageCodec:
         return None if words is None else [[words[token] for token in row] for row in rows]
 
 
-def load_image_codec(reference: str, device: str | None = None, dtype: str = "float32") -> ImageCodec:
+def load_image_codec(
+    reference: str, device: str | None = None, dtype: str = "float32", num_tokens: int | None = None
+) -> ImageCodec:
     """Loads a model that writes pictures as tokens and draws them again.
 
     Args:
         reference: A folder or a Hub id of a V2L model with a local half, of a VQGAN, or of a SimLVM for its VQGAN.
         device: Where to put it; the first accelerator by default, else the CPU.
         dtype: "float32", "bfloat16" or "float16"; in 16 bits some tokens differ from those of float32.
+        num_tokens: See `ImageCodec.take_first`; all by default.
 
     Raises:
-        UserError: If there is no such model, it is of another kind, it has no local half, or device or dtype are
-            unknown.
+        UserError: If there is no such model, it is of another kind, it has no local half or no such prefix, or device or
+            dtype are unknown.
     """
     if DTYPES.get(dtype) is None:
         known = ", ".join(name for name, value in DTYPES.items() if value is not None)
@@ -257,7 +265,10 @@ def load_image_codec(reference: str, device: str | None = None, dtype: str = "fl
             image_processor = AutoImageProcessor.from_pretrained(folder)
     except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
-    return ImageCodec(model.to(device), image_processor, reference)
+    codec = ImageCodec(model.to(device), image_processor, reference)
+    if num_tokens is not None:
+        codec.take_first(num_tokens)
+    return codec
 
 
 def check_config(config: PretrainedConfig, name: str) -> None:

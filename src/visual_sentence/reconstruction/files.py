@@ -121,8 +121,8 @@ def reconstruct_files(
         batch_size: Pictures a forward pass.
 
     Yields:
-        For each picture: `image`, the files written (`reconstruction`, `tokens`, and `words` or None), `grid` [h, w],
-        `distinct_tokens`, and `psnr` in dB (None where the pictures are equal).
+        For each picture: `image`, the files written (`reconstruction`, `tokens`, and `words` or None), `grid` [h, w], or
+        [1, T] of a pyramid's T tokens, whose words are not drawn, `distinct_tokens`, and `psnr` in dB (None where the pictures are equal).
 
     Raises:
         UserError: If a file cannot be read or written.
@@ -133,14 +133,15 @@ def reconstruct_files(
             side_by_side(result.original, result.reconstruction).save(aside)
         with writing(places.tokens) as aside:
             aside.write_text(tokens_json(result, str(path), codec.name), encoding="utf-8")
-        if result.words is not None:
+        has_words = result.words is not None and codec.writes_map
+        if has_words:
             with writing(places.words) as aside:
                 draw_words(result.original, result.words, result.global_words, path.name).save(aside)
         yield {
             "image": str(path),
             "reconstruction": str(places.picture),
             "tokens": str(places.tokens),
-            "words": None if result.words is None else str(places.words),
+            "words": str(places.words) if has_words else None,
             "grid": [len(result.image_tokens), len(result.image_tokens[0])],
             "distinct_tokens": result.distinct_tokens,
             "psnr": _psnr(result),

@@ -46,11 +46,11 @@ class Sizes:
     tokenizer_steps: int = 300
     train_slice: str = "[::5]"
     test_slice: str = "[::16]"
-    restored: int = 3
+    restored: int = 2
     ablated: int = 3
-    episodes: int = 6
+    episodes: int = 4
     most_repeats: int = 1
-    candidates: int = 6
+    candidates: int = 8
     frozen_steps: int = 60
     sentence_pictures: int = 1500
     road_slice: str = ""

@@ -23,6 +23,11 @@ def check_vocabulary(codec: ImageCodec, language_model: LanguageModel) -> None:
             f"{codec.name} is a VQGAN, whose codes are no words, so no language model reads them: give a V2L model "
             "with a local half."
         )
+    if not codec.writes_map:
+        raise UserError(
+            f"{codec.name} writes a picture as a pyramid of words, and what is read and written here is a map: give a "
+            "model with one layer (hub_configs/spae-small-64-map), or another of the V2L family."
+        )
     size = language_model.model.config.get_text_config(decoder=True).vocab_size
     if codec.codebook_size > size:
         raise UserError(
