@@ -101,6 +101,7 @@ ROOMS = {
         *("sentence_completion", "sentence_training", "shipped", "training", "words"),
     },
     "hub_code": {"errors"},
+    "environment": {"features", "language", "offline", "shipped"},
     "pipelines": {
         *("captioning", "completion", "errors", "few_shot", "hub_code", "image_io", "language", "masked_restoration"),
         *("modeling", "reconstruction", "references", "restoration", "sentence_completion", "words"),
@@ -120,6 +121,9 @@ ROOMS = {
         *("restoration", "sentence_completion", "shipped", "words"),
     },
     "registration": {"modeling", "pipelines", "shipped"},
+    "publishing": {
+        *("errors", "hub_code", "modeling", "pipelines", "progress", "references", "registration", "shipped"),
+    },
     "__init__": {"errors", "hub", "image_io", "language", "modeling", "offline", "registration"},
 }
 

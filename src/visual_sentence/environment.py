@@ -108,7 +108,8 @@ class _Survey:
         try:
             return answer()
         except Exception as error:  # of any library, however broken: to tell of that is what this is for
-            self.problems.append(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}")
+            if __package__ or "relative import" not in str(error):  # without the package that says nothing new
+                self.problems.append(f"{what}: {' '.join(f'{type(error).__name__}: {error}'.split())}")
             return otherwise
 
 
@@ -121,7 +122,7 @@ def describe_environment() -> dict[str, Any]:
         process, torch's `threads` and `instructions`, and `formats`, which it multiplies natively); `torch_build`;
         `gpus` (`device`, `name`, `memory_bytes`, `formats`); `parts` and `models`, as `_part` and `_models` give them;
         `folders`; `hub` (`offline`: HF_HUB_OFFLINE is set, `token`: there is one); `server_key` (OPENAI_API_KEY is
-        set); and `problems`, a line for each question that found no answer.
+        set); and `problems`, a line for each question that found no answer, which is None then, or empty.
     """
     survey = _Survey()
     weights = survey.ask("weights of measures", weight_files, {})

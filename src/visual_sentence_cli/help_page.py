@@ -16,7 +16,8 @@ class OnePage(TyperGroup):
 
     def format_commands(self, ctx, formatter) -> None:
         """The commands by their groups, in the order in which they were put in."""
-        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        every = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        commands = {name: command for name, command in every.items() if not command.hidden}
         width = max(map(len, commands))
         groups: dict[str, list[tuple[str, str]]] = {}
         for name, command in commands.items():

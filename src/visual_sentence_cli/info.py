@@ -12,6 +12,9 @@ import typer
 
 from . import options
 
+MISSING, UNKNOWN = "missing", "unknown"
+IS_SET = {True: "set", False: "not set", None: UNKNOWN}
+
 
 def info(as_json: options.Json = False) -> None:
     """Say what is installed here, what it can do and what could be added; asks no network, tells no secret."""
@@ -42,44 +45,24 @@ def environment_alone() -> ModuleType:
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
     """The report for people, section by section."""
+    sections = (_versions, _devices, _parts, _models, _places, _problems)
+    for place, section in enumerate(filter(None, (list(section(found)) for section in sections))):
+        if place:
+            yield ""
+        yield from section
+
+
+def _versions(found: dict[str, Any]) -> Iterator[str]:
     python = found["python"]
     yield f"visual-sentence {found['version'] or '(not installed)'}"
     yield f"Python {python['version']} ({python['executable']}), {found['platform']}"
-    packages = ", ".join(f"{name} {version or 'missing'}" for name, version in found["packages"].items())
-    yield f"packages: {packages}"
-    yield ""
-    yield from _devices(found)
-    yield ""
-    for part in found["parts"]:
-        if part["present"]:
-            versions = ", ".join(f"{name} {version}" for name, version in part["packages"].items())
-            yield f"{part['name']}: present ({versions}): {part['adds']}"
-        else:
-            yield f"{part['name']}: absent: {part['get']} adds {part['adds']}"
-    yield ""
-    for model in found["models"]["shipped"]:
-        yield f"shipped {model['kind']} model: {_model(model, 'its weights are missing: install the package anew')}"
-    for model in found["models"]["offline"]:
-        yield f"offline {model['kind']}: {_model(model, 'not converted yet, which the first use does')}"
-    yield ""
-    folders = found["folders"]
-    yield f"converted models are kept in {folders.get('cache', '?')} (VISUAL_SENTENCE_HOME names another folder)"
-    yield f"what comes from the Hub is kept in {folders.get('hub', '?')}"
-    yield f"weights of torchvision and of FID are looked for in {folders.get('weights', '?')}"
-    if found["hub"]["offline"]:
-        yield "HF_HUB_OFFLINE is set: only what lies here already is used, nothing is fetched"
-    else:
-        yield "HF_HUB_OFFLINE is not set: what is named by a Hub id is fetched"
-    yield f"{'a' if found['hub']['token'] else 'no'} Hugging Face token is set"
-    yield f"{'a' if found['server_key'] else 'no'} key for model servers is set (OPENAI_API_KEY)"
-    for problem in found["problems"]:
-        yield f"problem: {problem}"
+    yield f"packages: {', '.join(f'{name} {version or MISSING}' for name, version in found['packages'].items())}"
 
 
 def _devices(found: dict[str, Any]) -> Iterator[str]:
     cpu = found["cpu"]
-    threads = f"{cpu['usable']} of {cpu['cores']} cores usable, {cpu['threads'] or '?'} threads"
-    yield f"CPU: {cpu['name'] or 'unknown'}, {threads}, {cpu['instructions'] or 'unknown instructions'}"
+    threads = f"{cpu['usable']} of {cpu['cores']} cores usable, {cpu['threads'] or UNKNOWN} threads"
+    yield f"CPU: {cpu['name'] or UNKNOWN}, {threads}, instructions {cpu['instructions'] or UNKNOWN}"
     if cpu["formats"]:
         slow = "" if "bfloat16" in cpu["formats"] else "; bfloat16 is no faster here, so --dtype auto takes float32"
         yield f"CPU multiplies natively: {', '.join(cpu['formats'])}{slow}"
@@ -88,8 +71,45 @@ def _devices(found: dict[str, Any]) -> Iterator[str]:
         formats = f", {', '.join(gpu['formats'])}" if gpu["formats"] else ""
         yield f"GPU {gpu['device']}: {gpu['name']}{memory}{formats}"
     if not found["gpus"]:
-        yield f"GPU: none that torch can use (it is built for {found['torch_build'] or '?'})"
+        yield f"GPU: none that torch can use, which is built for: {found['torch_build'] or UNKNOWN}"
 
 
-def _model(model: dict[str, Any], otherwise: str) -> str:
-    return f"{model['bytes'] / 1e6:.0f} MB in {model['folder']}" if model["folder"] else otherwise
+def _parts(found: dict[str, Any]) -> Iterator[str]:
+    for part in found["parts"]:
+        if part["present"]:
+            versions = ", ".join(f"{name} {version}" for name, version in part["packages"].items())
+            yield f"{part['name']}: present ({versions}): {part['adds']}"
+        else:
+            yield f"{part['name']}: absent: {part['get']} adds {part['adds']}"
+
+
+def _models(found: dict[str, Any]) -> Iterator[str]:
+    kinds = {
+        "shipped": "its weights are missing: install the package anew",
+        "offline": "not converted yet, which its first use does",
+    }
+    for origin, otherwise in kinds.items():
+        for model in found["models"][origin]:
+            lies = f"{model['bytes'] / 1e6:.0f} MB in {model['folder']}" if model["folder"] else otherwise
+            yield f"{origin} {model['kind']}: {lies}"
+
+
+def _places(found: dict[str, Any]) -> Iterator[str]:
+    folders, hub = found["folders"], found["hub"]
+    if folders:
+        yield f"converted models are kept in {folders['cache']} (VISUAL_SENTENCE_HOME names another folder)"
+        yield f"what comes from the Hub is kept in {folders['hub']}"
+        yield f"weights of LPIPS and FID are looked for in {folders['weights']}"
+    states = {
+        True: "set: only what lies here already is used, nothing is fetched",
+        False: "not set: what is named by a Hub id is fetched",
+        None: UNKNOWN,
+    }
+    yield f"HF_HUB_OFFLINE: {states[hub['offline']]}"
+    yield f"a Hugging Face token: {IS_SET[hub['token']]}"
+    yield f"a key for model servers (OPENAI_API_KEY): {IS_SET[found['server_key']]}"
+
+
+def _problems(found: dict[str, Any]) -> Iterator[str]:
+    for problem in found["problems"]:
+        yield f"problem: {problem}"

@@ -26,6 +26,7 @@ from . import (
     info,
     keyframes,
     offline,
+    push,
     reconstruct,
     reproduce,
     restore,
@@ -71,6 +72,7 @@ COMMANDS = {
         "codebook": (codebook.app, "Build codebooks: the words that pictures are written in."),
         "convert": (convert.convert, "Bring published models over, or write ours for diffusers."),
         "compact": (compact.compact, "Copy a model at about half the size."),
+        "push": (push.push, "Publish a model on the Hugging Face Hub."),
         "offline": (offline.app, "Fetch the models that are made of Python packages."),
     },
     "To begin with": {

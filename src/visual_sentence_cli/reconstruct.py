@@ -8,7 +8,6 @@ import typer
 
 from . import evaluate, options
 
-
 Tokens = Annotated[
     int | None,
     typer.Option(min=1, help="Only the first so many, of a model that writes from coarse to fine (SPAE)."),

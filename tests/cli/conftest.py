@@ -1,6 +1,7 @@
 """Runs the real command inside the test's own process."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,12 +58,15 @@ def run(monkeypatch, capsys) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def run_apart() -> Callable[..., Outcome]:
-    """Runs `visual-sentence` with arguments in a process of its own, as a user does."""
-    script = "from visual_sentence_cli import main; main()"
+    """Runs `visual-sentence` with arguments in a process of its own, as a user does.
 
-    def call(*arguments: object) -> Outcome:
+    `first` is Python that runs before it, `environment` what is added to the environment.
+    """
+
+    def call(*arguments: object, first: str = "", **environment: str) -> Outcome:
+        script = f"{first}\nfrom visual_sentence_cli import main; main()"
         command = [sys.executable, "-c", script, *map(str, arguments)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
         return Outcome(result.returncode, result.stdout, result.stderr)
 
     return call

@@ -1,10 +1,7 @@
 """The command answers every mistake in one line that says what was found and what to do, with status 2."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ import torch
 from transformers import BertConfig, BertModel
 
 from visual_sentence.words import WordFinder
-from visual_sentence_cli import main
 
 
 @pytest.fixture
@@ -215,25 +211,6 @@ def test_evaluation_data(run, tmp_path, nothing_loads):
     run("evaluate", "few-shot").is_one_line("--data", "--help")
 
 
-def test_bugs_of_ours_keep_their_traceback(run, monkeypatch, good_files):
-    def broken(*args, **kwargs):
-        raise ValueError("a bug")
-
-    monkeypatch.setattr(WordFinder, "load", broken)
-    monkeypatch.setattr("sys.argv", ["visual-sentence", "describe", str(good_files["plain"])])
-    with pytest.raises(ValueError, match="a bug"):
-        main()
-
-
-def test_interrupted(run, monkeypatch, good_files):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(WordFinder, "load", stop)
-    outcome = run("describe", good_files["plain"])
-    assert (outcome.status, outcome.err) == (130, "stopped\n")
-
-
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
@@ -244,24 +221,3 @@ def test_interrupted(run, monkeypatch, good_files):
 def test_the_libraries_stay_silent_in_a_process_of_its_own(arguments, found, run_apart, class_folders, tmp_path):
     images = ("--images", class_folders, "--output", tmp_path / "out")
     run_apart("codebook", "build", *images, *arguments).is_one_line(found)
-
-
-LIGHT = """
-import sys
-from visual_sentence_cli.main import main
-sys.argv = ["visual-sentence", *sys.argv[1:]]
-try:
-    main()
-finally:
-    heavy = {"torch", "transformers", "datasets", "open_clip", "PIL"} & set(sys.modules)
-    assert not heavy, f"loaded {heavy}"
-"""
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["offline", "--help"], ["describe"]])
-def test_help_is_quick_to_answer(arguments):
-    result = subprocess.run(
-        [sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, check=False, env=dict(os.environ)
-    )
-    assert result.returncode == (2 if arguments == ["describe"] else 0), result.stderr
-    assert "loaded" not in result.stderr

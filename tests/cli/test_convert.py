@@ -46,6 +46,18 @@ def test_convert(run, vq_folder, tmp_path):
     assert AutoModel.from_pretrained(tmp_path / "out").config.image_size == 32
 
 
+def test_the_report_as_json(run, vq_folder, tmp_path):
+    outcome = run("convert", vq_folder, "--from", "amused", "--output", tmp_path / "ours", "--json")
+    assert (outcome.status, outcome.err) == (0, ""), outcome.err
+    written = json.loads((tmp_path / "ours" / "conversion.json").read_text())
+    assert json.loads(outcome.out) == {"output": str(tmp_path / "ours"), **written}
+    outcome = run("convert", tmp_path / "ours", "--to", "amused", "--output", tmp_path / "theirs", "--json")
+    found = json.loads(outcome.out)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert (found["source"], found["to"]) == (str(tmp_path / "ours"), "amused")
+    assert found["output"] == str(tmp_path / "theirs")
+
+
 def test_what_is_left_out_is_counted(run, tmp_path):
     widths = {"ch": 32, "ch_mult": [1], "num_res_blocks": 1, "attn_resolutions": [], "z_channels": 4}
     layers = {**widths, "double_z": False, "resolution": 16, "in_channels": 3, "out_ch": 3}

@@ -1,8 +1,8 @@
 """A Hub of our own on this machine, as far as uploading and loading need one, and every way in which it may fail.
 
-Speaks what huggingface_hub asks: create, branch, refs, model info, tree, preupload, git-LFS (basic transfer), commit and
-resolve. It is as strict as the Hub where that decides on what is published: a commit is one step, names bytes that were
-stored under their own digest, and is refused where its parent is no longer the head.
+Speaks what huggingface_hub asks: create, branch, refs, model info, tree, preupload, git-LFS (basic transfer), commit
+and resolve. It is as strict as the Hub where that decides on what is published: a commit is one step, names bytes that
+were stored under their own digest, and is refused where its parent is no longer the head.
 """
 
 import base64
@@ -421,9 +421,8 @@ class Handler(BaseHTTPRequestHandler):
                 if value["oid"] not in self.hub.large:
                     raise Answer(400, {"error": f"The large file {value['oid'][:12]} was not uploaded"})
                 files[value["path"]] = StoredFile(self.hub.large[value["oid"]], True)
-            elif key == "deletedFile":
-                if files.pop(value["path"], None) is None:
-                    raise absent("EntryNotFound", "A file with this name doesn't exist")
+            elif key == "deletedFile" and files.pop(value["path"], None) is None:
+                raise absent("EntryNotFound", "A file with this name doesn't exist")
         oid = repository.commit(branch, files, message)
         url = f"{self.hub.endpoint}/{repo_id}/commit/{oid}"
         raise Answer(200, {"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
@@ -434,9 +433,7 @@ class Handler(BaseHTTPRequestHandler):
         file = repository.commits[oid].get(name)
         if file is None:
             said = "Entry not found"
-            raise Answer(
-                404, {"error": said}, X_Error_Code="EntryNotFound", X_Error_Message=said, X_Repo_Commit=oid
-            )
+            raise Answer(404, {"error": said}, X_Error_Code="EntryNotFound", X_Error_Message=said, X_Repo_Commit=oid)
         content, partly = file.content, {}
         if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or ""):
             start = int(wanted[1])

@@ -127,7 +127,7 @@ class Data:
         given: `--data`: a folder that holds all of `DATA`, and `NAME=REFERENCE` for what lies elsewhere.
 
     Raises:
-        UserError: If a name is unknown or a folder is not there.
+        UserError: If a name is unknown, a reference is empty or a folder is not there.
     """
 
     def __init__(self, given: Sequence[str] = ()):
@@ -141,6 +141,8 @@ class Data:
                     raise UserError(f"--data {text} is no folder: give the one that holds {', '.join(_places())}.")
             elif name not in DATA:
                 raise UserError(f"--data {text}: there is no {name!r}; the tables read {', '.join(DATA)}.")
+            elif not reference:
+                raise UserError(f"--data {text}: write NAME=REFERENCE, such as {name}=FOLDER.")
             else:
                 self.named[name] = reference
 

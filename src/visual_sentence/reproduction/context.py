@@ -29,6 +29,10 @@ class Context:
         """The budget's."""
         return self.budget.sizes
 
+    def replaced(self, *names: str) -> dict[str, str]:
+        """Those of some models that the user put in place of the budget's, for the settings of what depends on them."""
+        return {name: self.models[name] for name in names if self.models.get(name) != self.budget.models.get(name)}
+
     def require_training(self, name: str, script: str) -> None:
         """Refuses to train a model with a budget that trains none.
 

@@ -13,6 +13,9 @@ from ..errors import UserError
 from ..reconstruction import ImageCodec
 from ..words import ImageWords, batched
 
+# What stands for an entry that is white space only, which in a prompt would be no word.
+BLANK = "_"
+
 
 class LocalWordFinder:
     """Gives a picture the first of its local tokens as words (LQAE: all; SPAE: the pyramid's first layers).
@@ -54,7 +57,7 @@ class LocalWordFinder:
             embeds = F.normalize(output.latents.float().mean((2, 3)), dim=1).cpu()
             rows = output.local_tokens.flatten(1)[:, :num_words].tolist()
             for row, embed in zip(rows, embeds, strict=True):
-                words = [codec.words[token].strip() or codec.words[token] for token in row]
+                words = [codec.words[token].strip() or BLANK for token in row]
                 yield ImageWords(words, [[token] for token in row], [], embed)
 
 

@@ -10,7 +10,7 @@ from .tables import Column, Ordering, Table
 from .workspace import write_json
 
 INK, GRID, OURS, PAPER = "#1f2430", "#d8d4cc", "#c2410c", "#3b6ea5"
-LABELS, PANEL, LINE, TOP, GAP = 330, 250, 22, 56, 26
+LABELS, PANEL, LINE, TOP, GAP = 390, 250, 22, 56, 26
 
 
 def write_report(folder: Path, table: Table, report: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def reading(table: Table, report: dict[str, Any], ordering: Ordering) -> str:
 
 
 def _verdict(column: Column, better: dict[str, Any] | None, worse: dict[str, Any] | None) -> str:
-    if better is None or worse is None:
+    if any(one is None or one["value"] is None for one in (better, worse)):
         return "not run"
     sign = 1 if column.higher_is_better else -1
     difference = sign * (better["value"] - worse["value"])
@@ -137,22 +137,22 @@ def _panel(column: Column, rows: Sequence[dict[str, Any]], left: float, height: 
     same = column.is_same_measure
     values = [end for entry in entries for end in _ends(entry)]
     values += [entry["paper"] for entry in entries if same and entry["paper"] is not None]
-    title = f'<text x="{left + PANEL / 2 - 10}" y="40" text-anchor="middle">{escape(column.label)}</text>'
+    title = f'<text x="{left + PANEL / 2 - 30}" y="40" text-anchor="middle">{escape(column.label)}</text>'
     if not values:
-        return title + f'<text x="{left + PANEL / 2 - 10}" y="{TOP + 4}" text-anchor="middle">not run</text>'
+        return title + f'<text x="{left + PANEL / 2 - 30}" y="{TOP + 4}" text-anchor="middle">not run</text>'
     low, high = min(values), max(values)
     margin = (high - low) * 0.06 or 1.0
     low, high = low - margin, high + margin
 
     def across(value: float) -> float:
-        return left + (value - low) / (high - low) * (PANEL - 30)
+        return left + (value - low) / (high - low) * (PANEL - 60)
 
     drawn = [title]
     for share in (0.0, 0.5, 1.0):
         value = low + share * (high - low)
         x = across(value)
         drawn.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 10}" y2="{height - GAP}" stroke="{GRID}"/>')
-        text = f"{value:.{column.digits}f}{' ' + column.unit if column.unit else ''}"
+        text = f"{value:.{column.digits}f}{column.unit}"
         drawn.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle" font-size="10">{text}</text>')
     for place, entry in enumerate(entries):
         y, ours = TOP + LINE * place, entry["ours"]

@@ -13,6 +13,7 @@ from .budgets import Data, find_budget, parse_models
 from .context import Context
 from .report import write_report
 from .tables import Experiment
+from .tokenizers import RECIPES
 from .workspace import NotRunnableError, Workspace, commit
 
 EXPERIMENTS = {
@@ -20,6 +21,9 @@ EXPERIMENTS = {
     for module in (simlvm_table, words_tables, reconstruction_tables, restoration_tables)
     for experiment in module.EXPERIMENTS
 }
+# Names of --models: what reads and what sees, the tokenizers, and the rows of SimLVM's table.
+MODELS = ("llm", "llm-13b", "llm-70b", "words", "encoder", "frozen", *RECIPES)
+MODELS += tuple(row.key for row in simlvm_table.TABLE.rows)
 
 
 def table_names() -> list[str]:
@@ -64,8 +68,14 @@ def reproduce(
     unknown = [row for row in rows or () if row not in {one.key for one in table.rows}]
     if unknown:
         raise UserError(f"{name} has no row {unknown[0]!r}: its rows are {', '.join(one.key for one in table.rows)}.")
+    given = parse_models(models)
+    for model, reference in given.items():
+        if model not in MODELS:
+            known = ", ".join(MODELS)
+            raise UserError(f"--models {model}={reference}: no table has a model {model!r}; they know {known}.")
+    sources = Data(data)
     workspace = Workspace(output, say)
-    context = Context(workspace, chosen, Data(data), {**chosen.models, **parse_models(models)}, device)
+    context = Context(workspace, chosen, sources, {**chosen.models, **given}, device)
     found, started = [], time.perf_counter()
     for row in table.rows:
         if rows is None or row.key in rows:
@@ -97,8 +107,11 @@ def _row(context: Context, experiment: Experiment, key: str) -> dict[str, Any]:
             {"budget": context.budget.name, **experiment.settings(context, key)},
             lambda: experiment.measure(context, key),
         )
-    except NotRunnableError as missing:
-        record = {"cells": dict.fromkeys((column.key for column in table.columns), str(missing))}
+    except (NotRunnableError, UserError) as missing:
+        if isinstance(missing, UserError) and not _is_of_budget(context, missing):
+            raise
+        reason = str(missing).removesuffix(".")
+        record = {"cells": dict.fromkeys((column.key for column in table.columns), reason)}
     cells = {}
     for column in table.columns:
         ours = record["cells"].get(column.key)
@@ -110,6 +123,15 @@ def _row(context: Context, experiment: Experiment, key: str) -> dict[str, Any]:
         }
     kept = {name: record[name] for name in ("settings", "seconds", "commit") if name in record}
     return {"paper_models": row.paper_models, "cells": cells, **kept}
+
+
+def _is_of_budget(context: Context, error: UserError) -> bool:
+    """Whether what could not be loaded is a model that the budget names, not the user."""
+    references = context.budget.models.items()
+    return any(
+        context.models[name] == reference and str(error).startswith(f"{reference} is neither")
+        for name, reference in references
+    )
 
 
 __all__ = ["reproduce", "table_names"]

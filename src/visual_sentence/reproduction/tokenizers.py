@@ -88,6 +88,7 @@ def tokenizer_settings(context: Context, name: str) -> dict[str, Any]:
         "pictures": f"train-pictures{sizes.train_slice}",
         "seed": SEED,
         "threads": torch.get_num_threads(),
+        **(context.replaced("encoder") if recipe.words == "text" else {}),
     }
 
 

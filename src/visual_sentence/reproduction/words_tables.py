@@ -51,6 +51,12 @@ VOCABULARIES = {
     "bigram-21": (44.8, 84.1, 95.0, 95.5, 91.6, 92.3, 92.5),
     "trigram-21": (46.5, 89.1, 96.9, 97.8, 91.4, 92.7, 92.9),
 }
+# Where the paper's average is not its columns' mean to one digit: of 83.84, 86.76 and 83.63.
+PRINTED = {
+    VOCABULARIES["trigram-5"]: 83.9,
+    VOCABULARIES["trigram-21"]: 86.7,
+    FEW_SHOT["v2l-21:llm-70b"][len(SETTINGS) :]: 83.5,
+}
 
 
 def _key(way: int, setting: tuple[int, bool, int]) -> str:
@@ -63,13 +69,13 @@ def _average(way: int) -> str:
 
 
 def _paper(numbers: tuple[float, ...]) -> dict[str, float]:
-    """The paper's numbers by column; its averages are the means of its columns."""
+    """The paper's numbers by column; its averages are the means of its columns, but for `PRINTED`."""
     found: dict[str, float] = {}
     for place, way in enumerate((TWO, FIVE)):
         of_way = numbers[place * len(SETTINGS) : (place + 1) * len(SETTINGS)]
         found |= {_key(way, setting): number for setting, number in zip(SETTINGS, of_way, strict=False)}
         if of_way:
-            found[_average(way)] = round(sum(of_way) / len(of_way), 1)
+            found[_average(way)] = PRINTED.get(of_way, round(sum(of_way) / len(of_way), 1))
     return found
 
 
@@ -285,7 +291,8 @@ def _frozen_settings(context: Context) -> dict[str, Any]:
         return {"model": context.models["frozen"]}
     sizes = context.sizes
     pictures = f"train-pictures{sizes.train_slice}"
-    return {"steps": sizes.frozen_steps, "pictures": pictures, "llm": context.models.get("llm"), "seed": SEED}
+    settings = {"steps": sizes.frozen_steps, "pictures": pictures, "llm": context.models.get("llm"), "seed": SEED}
+    return {**settings, **context.replaced("words")}
 
 
 def _frozen(context: Context) -> str:
@@ -322,7 +329,8 @@ def _words_fit(context: Context, pictures: Any, count: int) -> Iterator[tuple[fl
     codebook = finder.model.global_quantizer.codebook.float().cpu()
     for batch in batched(pictures, 16):
         views = finder.image_processor(list(batch), return_tensors="pt", do_local_view=False)
-        output = finder.model.encode(global_pixel_values=views["global_pixel_values"], num_global_tokens=count)
+        pixels = views["global_pixel_values"].to(finder.model.device)
+        output = finder.model.encode(global_pixel_values=pixels, num_global_tokens=count)
         yield from _fit(output.global_tokens, output.image_embeds, codebook)
 
 
@@ -335,7 +343,7 @@ def _spae_fit(context: Context, pictures: Any, count: int) -> Iterator[tuple[flo
     for batch in batched(pictures, 16):
         tokens = codec.encode(batch).image_tokens.flatten(1)
         views = codec.image_processor(list(batch), return_tensors="pt", do_local_view=False, do_global_view=True)
-        output = codec.model.encode(global_pixel_values=views["global_pixel_values"])
+        output = codec.model.encode(global_pixel_values=views["global_pixel_values"].to(codec.model.device))
         yield from _fit(tokens, output.image_embeds, codebook)
 
 

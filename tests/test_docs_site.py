@@ -1,0 +1,252 @@
+"""The documentation as a site: navigation, links, commands and Python of the pages, citation, and that it builds."""
+
+import argparse
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import typer
+import yaml
+
+from visual_sentence import UserError
+from visual_sentence_cli.main import app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+# Pages of the site that lie elsewhere in the repository; `docs/site_hooks.py` brings them in.
+ELSEWHERE = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+PAGES = sorted(DOCS.rglob("*.md"))
+# Pages written for the site; commands and Python of the others are tested by `test_docs.py`.
+NEW = [
+    *(DOCS / name for name in ("index.md", "getting_started.md", "concepts.md", "compare.md", "security.md")),
+    *sorted((DOCS / "howto").glob("*.md")),
+    *sorted((DOCS / "reference").glob("*.md")),
+]
+TOP = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+SITE_PACKAGES = ("mkdocs", "material", "mkdocstrings", "mkdocstrings_handlers.python")
+# What a shell puts between two commands.
+SEPARATORS = {"&&", "||", ";", "|"}
+
+
+def name_of(page: Path) -> str:
+    """How a page is called in a test's name."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def outside_code(page: Path) -> str:
+    """A page without its code, in which brackets mean something else."""
+    return re.sub(r"^```.*?^```|`[^`\n]+`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def named(nav: object) -> list[str]:
+    """Every page of a navigation, in order."""
+    if isinstance(nav, str):
+        return [nav]
+    parts = nav.values() if isinstance(nav, dict) else nav
+    return [path for part in parts for path in named(part)]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The commands of a page's shell blocks, as words; comments and what stands before `NAME=value` left out."""
+    found = []
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words:
+                end = next((place for place, word in enumerate(words) if word in SEPARATORS), len(words))
+                found.append([word for word in words[:end] if not re.fullmatch(r"[A-Z_]+=\S*", word)])
+                words = words[end + 1 :]
+    return [command for command in found if command]
+
+
+class Parsed(BaseException):
+    """Ends a script behind its command line; nothing in a script catches it."""
+
+
+def parse_script(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a script read its command line and do nothing else.
+
+    Args:
+        words: The script's path and its arguments.
+        monkeypatch: Undone by the caller.
+    """
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(self, args=None, namespace=None):
+        try:
+            original(self, args, namespace)
+        except (SystemExit, UserError) as error:
+            raise AssertionError(f"{' '.join(words)}: {error}") from error
+        raise Parsed
+
+    def invoke(self, context):
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.setattr(typer.core.TyperCommand, "invoke", invoke)
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    with pytest.raises(Parsed):
+        runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+
+
+def parse_command(words: list[str]) -> None:
+    """Reads the command line of `visual-sentence` down its tree of commands."""
+    target = typer.main.get_command(app)
+    context = target.context_class(target)
+    while hasattr(target, "commands"):
+        assert words and words[0] in target.commands, f"visual-sentence has no command {' '.join(words[:1])}"
+        _, target, words = target.resolve_command(context, words)
+        context = target.context_class(target, parent=context)
+    target.parse_args(context, list(words))
+
+
+def test_every_page_is_in_the_navigation():
+    listed = named(SITE["nav"])
+    assert len(listed) == len(set(listed)), "a page stands twice in the navigation"
+    inside = {path.relative_to(DOCS).as_posix() for path in PAGES}
+    assert inside - set(listed) == set(), "pages that nobody finds"
+    for path in set(listed) - inside:
+        assert (ROOT / ELSEWHERE.get(path, path)).is_file(), f"{path} is in the navigation and nowhere else"
+
+
+def test_what_the_hook_renames_is_known_here():
+    tree = ast.parse((DOCS / "site_hooks.py").read_text(encoding="utf-8"))
+    values = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    assert {new: old for old, new in ast.literal_eval(values["PAGES"]).items()} == ELSEWHERE
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TOP], ids=name_of)
+def test_links_and_pictures_lead_somewhere(page):
+    for link in re.findall(r"\]\(<?([^)>\s]+)>?[^)]*\)", outside_code(page)):
+        if re.match(r"\w+:", link) or link.startswith("#"):
+            continue
+        target = page.parent / unquote(link.partition("#")[0])
+        assert target.exists(), f"{name_of(page)} links {link}"
+        assert target.resolve().is_relative_to(ROOT), f"{name_of(page)} links {link}, which is outside the repository"
+
+
+@pytest.mark.parametrize("page", NEW, ids=name_of)
+def test_pictures_are_small(page):
+    for link in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if link.endswith(".png"):
+            assert (page.parent / link).stat().st_size <= 200_000, link
+
+
+@pytest.mark.parametrize("page", NEW, ids=name_of)
+def test_commands_parse(page, monkeypatch):
+    for words in commands(page):
+        if words[0] == "visual-sentence":
+            parse_command(words[1:])
+        place = next((place for place, word in enumerate(words) if word.startswith("scripts/")), None)
+        if place is None:
+            continue
+        if words[0] == "accelerate":
+            from accelerate.commands.launch import launch_command_parser
+
+            # it does not know where its own options end, so the script's are left out
+            options = launch_command_parser().parse_args(words[2 : place + 1])
+            config = options.config_file
+            assert config is None or (ROOT / config).is_file(), config
+            place = next(at for at, word in enumerate(words) if re.fullmatch(r"scripts/\w+\.(py|sh)", word))
+        with monkeypatch.context() as patched:
+            parse_script(words[place:], patched)
+
+
+@pytest.mark.parametrize("page", NEW, ids=name_of)
+def test_files_of_the_repository_exist(page):
+    for path in re.findall(r"\b(?:hub_configs|scripts)/[\w./-]*\w", "\n".join(blocks(page, "bash"))):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", NEW, ids=name_of)
+def test_python_compiles_and_what_it_imports_is_there(page):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block, str(page))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "visual_sentence":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=name_of)
+def test_what_the_reference_describes_is_there(page):
+    names = re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert names or page.name == "index.md"
+    assert len(names) == len(set(names))
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        found = getattr(importlib.import_module(module), attribute)
+        assert found.__doc__, name
+
+
+def test_the_citation_can_be_read():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "type", "version", "license", "references"} <= set(citation)
+    assert all(set(author) & {"name", "family-names"} for author in citation["authors"])
+    assert len(citation["references"]) == 2
+    for paper in citation["references"]:
+        assert {"type", "title", "authors"} <= set(paper)
+    declared = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert str(citation["version"]) == declared[1]
+
+
+def test_the_changelog_names_the_version_or_what_is_to_come():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[([^\]]+)\]", text, re.MULTILINE)
+    assert versions and (versions[0] == "Unreleased" or versions[0][0].isdigit())
+    assert set(re.findall(r"^### (\w+)", text, re.MULTILINE)) <= {
+        *("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+    }
+
+
+def missing_packages() -> list[str]:
+    """What the site is made with and is not installed."""
+    missing = []
+    for name in SITE_PACKAGES:
+        try:
+            found = importlib.util.find_spec(name)
+        except ModuleNotFoundError:  # of a parent
+            found = None
+        if found is None:
+            missing.append(name)
+    return missing
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    missing = missing_packages()
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)} (pip install 'visual-sentence[docs]')")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr[-3000:]
+    reference = (tmp_path / "site" / "reference" / "models" / "index.html").read_text(encoding="utf-8")
+    assert "visual_sentence.modeling.V2LModel" in reference
+    assert (tmp_path / "site" / "contributing" / "index.html").is_file()
