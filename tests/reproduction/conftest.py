@@ -164,8 +164,10 @@ def episodes_file(tmp_path) -> str:
     features = Features(
         {
             **{name: Value("int64") for name in ("way", "shot", "query_label")},
-            **{"class_names": List(Value("string")), "support_labels": List(Value("int64"))},
-            **{"support_images": List(ImageFeature()), "query_image": ImageFeature()},
+            "class_names": List(Value("string")),
+            "support_labels": List(Value("int64")),
+            "support_images": List(ImageFeature()),
+            "query_image": ImageFeature(),
         }
     )
     path = tmp_path / "episodes.parquet"

@@ -88,7 +88,9 @@ def test_data_that_the_folder_lacks_says_what_to_give(root):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "absent", tmp_path / "file"):
-        with pytest.raises(UserError, match=rf"^--data {place} is no folder: .*tiny-imagenet/train\.parquet, .*2012\.$"):
+        with pytest.raises(
+            UserError, match=rf"^--data {place} is no folder: .*tiny-imagenet/train\.parquet, .*2012\.$"
+        ):
             Data([str(place)])
 
 

@@ -50,7 +50,9 @@ def test_what_belongs_to_a_cell_is_filed_with_it(values):
     assert cell(None, None, 0) == {"value": None, "ci95": None, "n": 0}
 
 
-@pytest.mark.parametrize(("right", "n", "low", "high"), [(8, 10, 49.02, 94.33), (0, 20, 0, 16.11), (20, 20, 83.89, 100)])
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"), [(8, 10, 49.02, 94.33), (0, 20, 0, 16.11), (20, 20, 83.89, 100)]
+)
 def test_a_share_has_wilsons_interval(right, n, low, high):
     found = share_cell(right / n, n, words=5)
     assert found == {

@@ -95,7 +95,14 @@ def test_reconstructions_depend_on_steps_and_pictures(make_context, row, change)
 
 @pytest.mark.parametrize(
     ("row", "model"),
-    [("vqgan-llm", "llm"), ("text", "llm"), ("text", "encoder"), ("v2l", "encoder"), ("spae:5", "encoder"), ("v2l", "v2l")],
+    [
+        ("vqgan-llm", "llm"),
+        ("text", "llm"),
+        ("text", "encoder"),
+        ("v2l", "encoder"),
+        ("spae:5", "encoder"),
+        ("v2l", "v2l"),
+    ],
 )
 def test_reconstructions_depend_on_the_models_of_their_words(make_context, row, model):
     other = make_context(models={model: "another"})
@@ -116,7 +123,11 @@ def restoring(make_context, readable_folder, llm_folder, data, simple_networks):
 
 def test_all_five_tasks_are_restored_and_measured(restoring):
     cells = restoration_tables.measure_restoration(restoring(), "v2l:llm")
-    assert cells.keys() == {column.key for column in RESTORATION.columns} == {f"{t}-{m}" for t in TASKS for m in ("fid", "lpips")}
+    assert (
+        cells.keys()
+        == {column.key for column in RESTORATION.columns}
+        == {f"{t}-{m}" for t in TASKS for m in ("fid", "lpips")}
+    )
     distances = [cells[f"{task}-lpips"] for task in TASKS]
     assert {cell["n"] for cell in distances} == {2} and len({cell["value"] for cell in distances}) > 1
     assert all(cell["measure"] == "mean-difference" and cell["mode"] == "paper" for cell in distances)
@@ -157,9 +168,14 @@ def test_a_larger_language_model_has_to_be_given(make_context, data):
 )
 def test_restorations_depend_on_pictures_steps_and_reader(make_context, change):
     other, plain = make_context(**change), make_context()
-    assert restoration_tables.restoration_settings(other, "v2l:llm") != restoration_tables.restoration_settings(plain, "v2l:llm")
+    assert restoration_tables.restoration_settings(other, "v2l:llm") != restoration_tables.restoration_settings(
+        plain, "v2l:llm"
+    )
 
 
 def test_figure_11_depends_on_its_own_number_of_pictures(make_context):
-    found = [restoration_tables.ablation_settings(make_context(**one), "m1-n16") for one in ({}, {"ablated": 7}, {"restored": 7})]
+    found = [
+        restoration_tables.ablation_settings(make_context(**one), "m1-n16")
+        for one in ({}, {"ablated": 7}, {"restored": 7})
+    ]
     assert found[0] != found[1] and found[0] == found[2]

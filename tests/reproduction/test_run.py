@@ -71,7 +71,10 @@ def command(monkeypatch, capsys):
 
 
 MISTAKES = {
-    "table": ({"name": "v2l-table7"}, r"^There is no table 'v2l-table7': choose one of simlvm-table1, v2l-table1, .*\.$"),
+    "table": (
+        {"name": "v2l-table7"},
+        r"^There is no table 'v2l-table7': choose one of simlvm-table1, v2l-table1, .*\.$",
+    ),
     "budget": ({"budget": "gpu"}, r"^There is no budget 'gpu': choose one of smoke, cpu, full\.$"),
     "row": ({"rows": ["spae", "vqgan"]}, r"^v2l-table3 has no row 'spae': its rows are vqgan, .*v2l-hybrid\.$"),
     "data": ({"data": ["photos=x"]}, r"^--data photos=x: there is no 'photos'; the tables read train-pictures, .*\.$"),

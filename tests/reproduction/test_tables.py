@@ -174,7 +174,8 @@ def test_averages_of_table_5_are_those_printed(row):
 
 
 @pytest.mark.parametrize(
-    ("name", "row"), [(name, row.key) for name in ("v2l-table1", "v2l-table5") for row in TABLES[name].rows if row.paper]
+    ("name", "row"),
+    [(name, row.key) for name in ("v2l-table1", "v2l-table5") for row in TABLES[name].rows if row.paper],
 )
 def test_columns_have_the_average_that_is_printed_but_for_the_papers_slips(name, row):
     paper = TABLES[name].row(row).paper

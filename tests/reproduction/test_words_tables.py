@@ -51,7 +51,10 @@ def answers():
 def test_columns_are_those_of_the_papers_table():
     table = words_tables.TABLE_1
     assert [column.key for column in table.columns if "average" not in column.key] == list(COLUMNS)
-    assert [column.key for column in words_tables.TABLE_5.columns] == [*[key for key in COLUMNS if key[0] == "2"], "2-average"]
+    assert [column.key for column in words_tables.TABLE_5.columns] == [
+        *[key for key in COLUMNS if key[0] == "2"],
+        "2-average",
+    ]
 
 
 def test_each_column_asks_its_own_episodes_in_its_own_way(make_context, episodes, answers):
@@ -171,7 +174,9 @@ def test_pictures_are_brought_to_where_the_model_is(name, make_context, monkeypa
     )
     monkeypatch.setattr(words_tables.WordFinder, "load", lambda *args: finder)
     monkeypatch.setattr(finder, "model", stand_in)
-    monkeypatch.setattr(spae, "encode", lambda batch: SimpleNamespace(image_tokens=torch.zeros(len(batch), 1, 5).long()))
+    monkeypatch.setattr(
+        spae, "encode", lambda batch: SimpleNamespace(image_tokens=torch.zeros(len(batch), 1, 5).long())
+    )
     monkeypatch.setattr(spae, "model", stand_in)
     monkeypatch.setattr(words_tables, "load_image_codec", lambda *args: spae)
     context = make_context(data=(f"test-pictures={picture_folder}",), models={"spae": "there", "words": "there"})
@@ -192,7 +197,9 @@ def test_settings_hold_everything_that_a_row_depends_on(make_context):
     for name, row in (("words", "v2l-5"), ("spae", "spae-5")):
         other = make_context(models={name: "another"})
         assert words_tables.fit_settings(other, row) != words_tables.fit_settings(plain, row)
-    assert words_tables.fit_settings(make_context(test_slice="[:3]"), "v2l-5") != words_tables.fit_settings(plain, "v2l-5")
+    assert words_tables.fit_settings(make_context(test_slice="[:3]"), "v2l-5") != words_tables.fit_settings(
+        plain, "v2l-5"
+    )
 
 
 def test_settings_can_be_written_as_json(make_context):

@@ -203,5 +203,7 @@ def test_an_output_that_is_a_file_is_refused_in_one_line(tmp_path):
 
 def test_the_commit_is_named_or_unknown(monkeypatch):
     assert re.fullmatch(r"[0-9a-f]{7,}\+?|unknown", commit())
-    monkeypatch.setattr(rooms.subprocess, "run", lambda *args, **kwargs: (_ for _ in ()).throw(FileNotFoundError("git")))
+    monkeypatch.setattr(
+        rooms.subprocess, "run", lambda *args, **kwargs: (_ for _ in ()).throw(FileNotFoundError("git"))
+    )
     assert commit() == "unknown"

@@ -245,8 +245,8 @@ def load_image_codec(
         num_tokens: See `ImageCodec.take_first`; all by default.
 
     Raises:
-        UserError: If there is no such model, it is of another kind, it has no local half or no such prefix, or device or
-            dtype are unknown.
+        UserError: If there is no such model, it is of another kind, it has no local half or no such prefix, or device
+            or dtype are unknown.
     """
     if DTYPES.get(dtype) is None:
         known = ", ".join(name for name, value in DTYPES.items() if value is not None)

@@ -121,8 +121,9 @@ def reconstruct_files(
         batch_size: Pictures a forward pass.
 
     Yields:
-        For each picture: `image`, the files written (`reconstruction`, `tokens`, and `words` or None), `grid` [h, w], or
-        [1, T] of a pyramid's T tokens, whose words are not drawn, `distinct_tokens`, and `psnr` in dB (None where the pictures are equal).
+        For each picture: `image`, the files written (`reconstruction`, `tokens`, and `words` or None), `grid` [h, w],
+        or [1, T] of a pyramid's T tokens, whose words are not drawn, `distinct_tokens`, and `psnr` in dB (None where
+        the pictures are equal).
 
     Raises:
         UserError: If a file cannot be read or written.
