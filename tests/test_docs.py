@@ -12,8 +12,8 @@ from visual_sentence_cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
-    "answer|caption|classify|codebook|complete|convert|demo|describe|evaluate|keyframes|offline|"
-    "reconstruct|restore-masked|restore|sentence"
+    "answer|caption|classify|codebook|compact|complete|convert|demo|describe|evaluate|info|keyframes|offline|"
+    "push|reconstruct|reproduce|restore-masked|restore|sentence"
 )
 COMMAND = rf"visual-sentence ((?:{COMMANDS})\b(?!-)[^#&]*)"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

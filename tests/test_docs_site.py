@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 import typer
 import yaml
+from accelerate.commands.launch import launch_command_parser
 
 from visual_sentence import UserError
 from visual_sentence_cli.main import app
@@ -157,17 +158,13 @@ def test_commands_parse(page, monkeypatch):
     for words in commands(page):
         if words[0] == "visual-sentence":
             parse_command(words[1:])
-        place = next((place for place, word in enumerate(words) if word.startswith("scripts/")), None)
+        place = next((place for place, word in enumerate(words) if re.fullmatch(r"scripts/\w+\.py", word)), None)
         if place is None:
             continue
         if words[0] == "accelerate":
-            from accelerate.commands.launch import launch_command_parser
-
-            # it does not know where its own options end, so the script's are left out
-            options = launch_command_parser().parse_args(words[2 : place + 1])
-            config = options.config_file
-            assert config is None or (ROOT / config).is_file(), config
-            place = next(at for at, word in enumerate(words) if re.fullmatch(r"scripts/\w+\.(py|sh)", word))
+            options = launch_command_parser().parse_args(words[2:])
+            assert options.training_script == words[place]
+            assert options.config_file is None or (ROOT / options.config_file).is_file(), options.config_file
         with monkeypatch.context() as patched:
             parse_script(words[place:], patched)
 

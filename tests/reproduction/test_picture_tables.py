@@ -51,7 +51,7 @@ def test_cells_say_what_measured_them_and_how_the_codes_were_used(make_context, 
     cells = reconstruction_tables.measure(make_context(data=data, models={"vqgan": str(save(vqgan))}), "vqgan")
     assert cells["fid"]["measure"] == "mean-colour-frechet-distance" and cells["lpips"]["measure"] == "mean-difference"
     for cell in cells.values():
-        assert cell["tokens"] == 16 and 0 < cell["codebook"]["usage"] <= 1
+        assert cell["tokens"] == 16 and 0 < cell["codebook"]["codebook_usage"] <= 1
     assert json.loads(json.dumps(cells)) == cells
 
 

@@ -105,7 +105,10 @@ def measure(context: Context, row: str) -> dict[str, Any]:
         raise NotRunnableError("needs PaLM-2's embeddings, which are not published")
     codec = load_image_codec(tokenizer(context, name), context.device)
     if layer:
-        codec.take_first(codec.model.config.token_counts[int(layer) - 1])
+        counts = getattr(codec.model.config, "token_counts", ())
+        if len(counts) < int(layer):
+            raise NotRunnableError(f"needs a SPAE of {layer} layers or more: {codec.name} has {len(counts) or 'none'}")
+        codec.take_first(counts[int(layer) - 1])
     return _measure(codec, context.data.pictures("test-pictures", context.sizes.test_slice))
 
 

@@ -4,11 +4,13 @@ from typing import Any
 
 import torch
 
+from ..features import FrechetStatistics, frechet_distance
 from ..restoration import RestorationSetting, load_picture_restorer, view_of
 from ..restoration.evaluation import Networks
 from ..restoration.pictures import PAPER
 from ..restoration.tasks import hole_of
-from .cells import mean_cell
+from ..words import batched
+from .cells import cell, mean_cell
 from .context import Context
 from .tables import Column, Experiment, Ordering, Row, Table
 from .tokenizers import SEED, tokenizer, tokenizer_settings
@@ -133,17 +135,29 @@ def _restored(context: Context, name: str, reader: str, setting: RestorationSett
         pictures.append(view_of(picture, restorer.codec.resolution))
         if len(pictures) == count:
             break
-    networks = Networks("auto", "none", restorer.codec.model.device)
-    found = restorer.restore(pictures, setting, [])
-    with torch.no_grad():
-        distances = networks.distance(networks.pixels(found.restored), networks.pixels(found.originals))
-    clean = restorer.codec.encode(found.originals).image_tokens
-    equal = (found.restored_tokens == clean)[:, hole_of(setting.task, *restorer.grid)].double().mean(dim=1)
+    networks = Networks("auto", "auto" if len(pictures) >= ENOUGH else "none", restorer.codec.model.device)
+    statistics = [FrechetStatistics(networks.features.dim) for _ in range(2)] if networks.features else []
+    hole = hole_of(setting.task, *restorer.grid)
+    distances: list[float] = []
+    shares: list[float] = []
+    for batch in batched(pictures, 16):
+        found = restorer.restore(batch, setting, [])
+        shown = networks.pixels(found.restored), networks.pixels(found.originals)
+        with torch.no_grad():
+            distances += networks.distance(*shown).tolist()
+            for one, pixels in zip(statistics, shown, strict=False):
+                one.update(networks.features(pixels))
+        clean = restorer.codec.encode(found.originals).image_tokens
+        shares += (found.restored_tokens == clean)[:, hole].double().mean(dim=1).tolist()
     record = {"mode": setting.mode, "step": setting.m, "condition": setting.n}
+    fid: Any = f"needs {ENOUGH} pictures or more, here are {len(pictures)}: --budget full"
+    if statistics:
+        distance = frechet_distance(*(part for one in statistics for part in (one.mean, one.cov)))
+        fid = cell(distance, None, len(pictures), measure=networks.features.name, **record)
     return {
-        "fid": f"needs {ENOUGH} pictures or more, here are {count}: --budget full",
-        "lpips": mean_cell(distances.tolist(), SEED, measure=networks.distance.name, **record),
-        "tokens": mean_cell(equal.tolist(), SEED, 100, measure="share of the hole's tokens that are the original's"),
+        "fid": fid,
+        "lpips": mean_cell(distances, SEED, measure=networks.distance.name, **record),
+        "tokens": mean_cell(shares, SEED, 100, measure="share of the hole's tokens that are the original's"),
     }
 
 

@@ -56,13 +56,14 @@ class SentenceModels:
         self.workspace, self.sizes = workspace, sizes
         self.tasks = {"shapes": f"segmentation:shapes[{TRAINED_SHAPES}:{TRAINED_SHAPES + 2 * sizes.sentence_pictures}]"}
         try:
-            self.tasks["road"] = (
-                f"segmentation:{data['road-train']}{sizes.road_slice}?foreground=3&draws={sizes.road_draws}"
-                "&gamma=0.5-2&tint=0.15"
-            )
             self.road: tuple[str, str] | None = (data["road-train"], data["road-test"])
         except NotRunnableError:
             self.road = None
+        else:
+            self.tasks["road"] = (
+                f"segmentation:{self.road[0]}{sizes.road_slice}?foreground=3&draws={sizes.road_draws}"
+                "&gamma=0.5-2&tint=0.15"
+            )
 
     @property
     def described(self) -> dict[str, Any]:
