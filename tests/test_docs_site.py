@@ -10,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from itertools import dropwhile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -63,14 +64,14 @@ def named(nav: object) -> list[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The commands of a page's shell blocks, as words; comments and what stands before `NAME=value` left out."""
+    """The commands of a page's shell blocks, as words, without comments and without `NAME=value` in front."""
     found = []
     for block in blocks(page, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words:
                 end = next((place for place, word in enumerate(words) if word in SEPARATORS), len(words))
-                found.append([word for word in words[:end] if not re.fullmatch(r"[A-Z_]+=\S*", word)])
+                found.append(list(dropwhile(re.compile(r"[A-Z_]+=").match, words[:end])))
                 words = words[end + 1 :]
     return [command for command in found if command]
 

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from visual_sentence.language import entry_texts
 from visual_sentence.modeling import (
@@ -203,6 +203,29 @@ def simple_networks(monkeypatch) -> None:
     """Lets tables be measured without the offline models."""
     for module in (reconstruction_tables, restoration_tables):
         monkeypatch.setattr(module, "Networks", Networks)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(llm_folder, tmp_path_factory) -> str:
+    """A joint encoder of random weights, wide enough that texts and pictures differ."""
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = AutoTokenizer.from_pretrained(llm_folder)
+    tokenizer.pad_token = tokenizer.eos_token
+    layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"bos_token_id": 1, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
+    text = {**layers, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": 64}
+    vision = {**layers, "image_size": 32, "patch_size": 16}
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.2)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    size = {"shortest_edge": 36}
+    CLIPImageProcessor(size=size, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture
