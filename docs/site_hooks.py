@@ -1,8 +1,8 @@
 """Hooks of mkdocs.yml: pages may link what lies beside docs/, and the reference reads the package as one tree.
 
 The pages are read on GitHub too, so their links are those of the repository. A file outside of docs/ that a page links
-is brought into the site under its path in the repository, and CHANGELOG.md and CONTRIBUTING.md become pages; links
-are rewritten to where these files are in the site.
+is brought into the site under its path in the repository, a folder becomes a list of its files, and CHANGELOG.md and
+CONTRIBUTING.md become pages; links are rewritten to where these are in the site.
 """
 
 import os
@@ -53,7 +53,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path in seen:
             continue
         seen.add(path)
-        if not path.is_relative_to(docs):
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.is_file())
+            files.append(File.generated(config, site_path(path), content=listing(path, inside)))
+            waiting.extend(inside)
+        elif not path.is_relative_to(docs):
             files.append(File.generated(config, site_path(path), abs_src_path=str(path)))
         if path.suffix == ".md":
             waiting.extend(linked_files(path))
@@ -62,6 +66,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Rewrites links that leave docs/, and those to places that have another name."""
+    if page.file.abs_src_path is None:  # a list of files
+        return markdown
     source = Path(page.file.abs_src_path).resolve()
 
     def rewrite(match: re.Match[str]) -> str:
@@ -82,20 +88,27 @@ def on_post_build(**_: Any) -> None:
 
 
 def linked_files(page: Path) -> list[Path]:
-    """The files of the repository that a page links."""
+    """The files and folders of the repository that a page links."""
     found = (page.parent / link for _, link in LINK.findall(page.read_text(encoding="utf-8")))
     return [path.resolve() for path in found if is_in_repository(path.resolve())]
 
 
 def is_in_repository(path: Path) -> bool:
-    """Whether this is a file that the site may show."""
-    return path.is_file() and path.is_relative_to(ROOT)
+    """Whether this is a file or a folder that the site may show."""
+    return path.exists() and path.is_relative_to(ROOT) and path != ROOT
 
 
 def site_path(path: Path) -> str:
-    """Where a file of the repository lies in the site."""
+    """Where a file of the repository lies in the site; of a folder the page that lists its files."""
     inside = path.relative_to(ROOT).as_posix()
-    return PAGES.get(inside, inside.removeprefix("docs/"))
+    found = PAGES.get(inside, inside.removeprefix("docs/"))
+    return f"{found}/index.md" if path.is_dir() else found
+
+
+def listing(folder: Path, inside: list[Path]) -> str:
+    """The page of a folder."""
+    lines = [f"- [{file.name}]({file.name})" for file in inside]
+    return "\n".join([f"# {folder.relative_to(ROOT).as_posix()}", "", *lines]) + "\n"
 
 
 def _named(nav: Any) -> list[str]:

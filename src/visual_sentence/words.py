@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, AutoModel
 from .errors import UserError
 from .image_io import open_image
 from .language import choose_device
-from .modeling import V2LConfig, V2LImageProcessor, V2LModel
+from .modeling import V2LImageProcessor, V2LModel
 from .progress import progress_bar
 from .references import LOADING_ERRORS, load_config, resolve, unreachable
 
@@ -73,7 +73,7 @@ class WordFinder:
         device = choose_device(device)
         folder = resolve(reference, "v2l")
         config = load_config(reference, folder)
-        if not isinstance(config, V2LConfig):
+        if config.model_type not in ("v2l", "lqae", "spae"):
             raise UserError(f"{reference} is a {config.model_type} model; words are found by a V2L model.")
         try:
             model = AutoModel.from_pretrained(folder)

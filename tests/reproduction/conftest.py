@@ -128,16 +128,20 @@ def readable_folder(llm_folder, save) -> Path:
     return save(ImageCodec(local_v2l(texts), V2LImageProcessor(local_size=16), "readable"))
 
 
-@pytest.fixture
-def picture_folder(tmp_path) -> Path:
-    """Six pictures of 40 x 40 pixels."""
-    folder = tmp_path / "photographs"
+def write_pictures(folder: Path, count: int) -> Path:
+    """Writes smooth pictures of 40 x 40 pixels."""
     folder.mkdir()
     generator = np.random.default_rng(0)
-    for number in range(6):
+    for number in range(count):
         small = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8)
         Image.fromarray(small).resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture
+def picture_folder(tmp_path) -> Path:
+    """Six pictures."""
+    return write_pictures(tmp_path / "photographs", 6)
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """The tokenizers of the V2L tables: given ones are taken, others trained once, each with the codebook that it says."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from visual_sentence.codebook.local import LocalCodebook
+from visual_sentence.codebook.vocabulary import vocabulary_entries
 from visual_sentence.language import load_language_model
 from visual_sentence.modeling import LocalVocabulary
 from visual_sentence.reproduction import tokenizers, vocabularies
@@ -15,6 +19,8 @@ from visual_sentence.shipped import preset_folder
 from visual_sentence.training.models import load_vqgan
 from visual_sentence.words import WordFinder
 
+from .conftest import write_pictures
+
 
 @pytest.fixture
 def nothing_is_trained(monkeypatch):
@@ -23,8 +29,9 @@ def nothing_is_trained(monkeypatch):
 
 
 @pytest.fixture
-def data(picture_folder) -> tuple[str, str]:
-    return (f"train-pictures={picture_folder}", f"test-pictures={picture_folder}")
+def data(tmp_path) -> tuple[str]:
+    """Pictures for a step of training."""
+    return (f"train-pictures={write_pictures(tmp_path / 'photographs', tokenizers.BATCH)}",)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -92,7 +99,7 @@ def test_local_words_are_the_first_entries_of_the_language_model(make_context, l
 @pytest.mark.slow
 def test_a_tokenizer_is_trained_once(make_context, data, llm_folder, monkeypatch):
     monkeypatch.setattr(tokenizers, "VOCABULARY", 50)
-    context = make_context(data=data, models={"llm": str(llm_folder)}, tokenizer_steps=2, train_slice="[:4]")
+    context = make_context(data=data, models={"llm": str(llm_folder)}, tokenizer_steps=2, train_slice="")
     folder = tokenizer(context, "vqgan-llm")
     monkeypatch.setattr(tokenizers, "Trainer", lambda *args: pytest.fail("a model was trained"))
     assert tokenizer(context, "vqgan-llm") == folder
@@ -102,17 +109,28 @@ def test_a_tokenizer_is_trained_once(make_context, data, llm_folder, monkeypatch
 
 
 @pytest.mark.slow
+def test_a_random_start_hangs_on_the_seed_alone(make_context, data, tmp_path):
+    found = []
+    for place in ("one", "other"):
+        torch.rand(len(found) + 1)
+        context = make_context(data=data, tokenizer_steps=1, train_slice="")
+        context.workspace.folder = tmp_path / place
+        found.append(load_file(Path(tokenizer(context, "vqgan")) / "model.safetensors"))
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
+
+
+@pytest.mark.slow
 def test_learned_codes_are_trained_at_the_tables_side(make_context, data):
-    context = make_context(data=data, tokenizer_steps=2, train_slice="[:4]")
+    context = make_context(data=data, tokenizer_steps=2, train_slice="")
     config = AutoConfig.from_pretrained(tokenizer(context, "vqgan"))
     assert (config.image_size, config.codebook_size, config.image_seq_length) == (64, 8192, 64)
 
 
 @pytest.fixture
 def expanding(make_context, data, llm_folder, clip_folder):
-    """A context whose language model and joint encoder are tiny: an entry in sixty is expanded."""
+    """A context whose language model and joint encoder are tiny: an entry in four is expanded."""
     models = {"llm": str(llm_folder), "encoder": clip_folder}
-    return make_context(data=data, models=models, candidates=60, train_slice="[:4]")
+    return make_context(data=data, models=models, candidates=4, train_slice="[:4]")
 
 
 def test_vocabularies_grow_by_kind(expanding):
@@ -134,10 +152,12 @@ def test_the_three_vocabularies_are_made_in_one_piece(expanding, monkeypatch):
     assert len(list((expanding.workspace.folder / "made").iterdir())) == 1
 
 
-def test_every_word_is_near_to_some_picture(expanding, picture_folder):
-    """The five nearest words of each of four pictures, and no other, are kept."""
+def test_only_words_that_are_near_to_some_picture_are_kept(expanding, llm_folder):
     finder = WordFinder.load(str(words_model(expanding, "subword")), "cpu")
-    assert 5 <= len(finder.model.vocabulary.words) <= 5 * 4
+    entries = vocabulary_entries(AutoTokenizer.from_pretrained(llm_folder))[::4]
+    of_pictures = vocabularies.TOP_PER_IMAGE * 4
+    assert vocabularies.TOP_PER_IMAGE <= len(finder.model.vocabulary.words) <= of_pictures < len(entries)
+    assert set(finder.model.vocabulary.words) <= {entry.text for entry in entries}
 
 
 @pytest.mark.parametrize(

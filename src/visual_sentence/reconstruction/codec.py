@@ -15,11 +15,13 @@ from transformers import AutoImageProcessor, AutoModel, AutoProcessor, Pretraine
 
 from ..errors import UserError
 from ..language import DTYPES, choose_device
-from ..modeling import V2LConfig, V2LImageProcessor, VQGANConfig
+from ..modeling import V2LImageProcessor
 from ..progress import progress_bar
 from ..references import LOADING_ERRORS, load_config, resolve, unreachable
 from ..words import batched
 
+# By name, as the classes of a model that brings its own code are not those of this package.
+V2L_TYPES, VQGAN_TYPE = ("v2l", "lqae", "spae"), "vqgan"
 SENTENCE_MODEL = "simlvm"  # holds a VQGAN
 RGB = 3
 
@@ -111,7 +113,7 @@ class ImageCodec:
     @property
     def is_v2l(self) -> bool:
         """Whether the codes are a language model's words."""
-        return isinstance(self.model.config, V2LConfig)
+        return self.model.config.model_type in V2L_TYPES
 
     @property
     def writes_map(self) -> bool:
@@ -282,12 +284,12 @@ def check_config(config: PretrainedConfig, name: str) -> None:
         UserError: If it is no V2L model and no VQGAN, a V2L model without a local half or without the image tower that
             its decoder needs, or not for RGB.
     """
-    if not isinstance(config, (V2LConfig, VQGANConfig)):
+    if config.model_type not in (*V2L_TYPES, VQGAN_TYPE):
         raise UserError(
             f"{name} is a {config.model_type} model, which does not write pictures as tokens: give a V2L model with a "
             "local half, a VQGAN or a SimLVM."
         )
-    is_v2l = isinstance(config, V2LConfig)
+    is_v2l = config.model_type in V2L_TYPES
     if is_v2l and config.local_codebook_size is None:
         raise UserError(
             f"{name} is a V2L model without a local half: it finds words for whole pictures (`visual-sentence "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import set_seed
 from transformers import AutoModel
 
 from ..conversion import reduce_codebook
@@ -91,6 +92,7 @@ class SentenceModels:
         def make(folder: Path) -> None:
             config = make_training_config("small", self._vqgan_training(folder, self.sizes.vqgan_steps, 2e-3))
             fields = [f"image_size={SIDE}", f"codebook_size={codes}"]
+            set_seed(SEED)  # the random start hangs on the seed alone, not on what was made before
             model, processor = load_vqgan(str(preset_folder(TOKENIZER)), None, fields)
             Trainer(config, model, processor, open_pictures(config.data)).train()
 

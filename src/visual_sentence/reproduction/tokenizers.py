@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import set_seed
 
 from ..codebook.local import LocalCodebook, build_local_codebook
 from ..modeling.vocabulary_v2l import LocalVocabulary
@@ -129,10 +130,11 @@ def tokenizer(context: Context, name: str) -> str:
             },
         )
         preset = str(preset_folder(recipe.config))
+        words = None if recipe.words is None else local_words(context, recipe.words)
+        set_seed(SEED)  # the random start hangs on the seed alone, not on what was made before
         if recipe.words is None and not recipe.masked_lm:
             model, processor = load_vqgan(preset, None, recipe.fields)
         else:
-            words = None if recipe.words is None else local_words(context, recipe.words)
             given = "offline" if recipe.guided else None
             masked = "offline" if recipe.masked_lm else None
             model, processor = load_v2l(preset, None, recipe.fields, words, given, masked)
