@@ -1,9 +1,13 @@
 """How much is spent on the tables: which models, how many pictures, how many steps."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from ..codebook.steps import digest
 from ..errors import UserError
 from ..image_io import open_image_source
 from .workspace import NotRunnableError
@@ -17,6 +21,8 @@ DATA = {
     "road-test": ("camvid/test.parquet", "street scenes with label maps to measure on (SA-1B)"),
     "pascal": ("VOCdevkit/VOC2012", "PASCAL VOC 2012 with its segmentations"),
 }
+
+END = 1 << 16  # bytes at each end of a file that tell it from others; Parquet's last ones count and describe its rows
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,19 @@ class Data:
         where = f"{place} in the folder of --data, or --data {name}=REFERENCE"
         raise NotRunnableError(f"needs {what}: {where}")
 
+    def described(self, name: str, part: str = "") -> str:
+        """What the records say was read: the data's name and part, and what tells its files from others.
+
+        Args:
+            name: One of `DATA`.
+            part: Which of them, such as "[::8]".
+        """
+        try:
+            reference = self[name]
+        except NotRunnableError:
+            return f"{name}{part}"
+        return f"{name}-{_mark(reference)}{part}"
+
     def pictures(self, name: str, part: str = ""):
         """Pictures of some data.
 
@@ -171,6 +190,22 @@ class Data:
             NotRunnableError: If it was not given.
         """
         return open_image_source(self[name] + part)
+
+
+def _mark(reference: str) -> str:
+    """The same for the same files wherever they lie, another for others: of sizes, names in a folder, ends of files."""
+    place, part = re.fullmatch(r"(.*?)(\[[^\]]*\])?", reference).groups("")
+    path = Path(place).expanduser()
+    found: Any = place
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(END)
+            file.seek(max(0, path.stat().st_size - END))
+            found = [path.stat().st_size, sha256(head + file.read()).hexdigest()]
+    elif path.is_dir():
+        files = sorted(one for one in path.rglob("*") if one.is_file())
+        found = [[one.relative_to(path).as_posix(), one.stat().st_size] for one in files]
+    return digest([found, part])[:10]
 
 
 def _places() -> list[str]:

@@ -95,7 +95,8 @@ def settings(context: Context, row: str) -> dict[str, Any]:
     name = row.partition(":")[0]
     if name == "vqgan-palm":
         return {"row": row}
-    return {**tokenizer_settings(context, name), "row": row, "data": f"test-pictures{context.sizes.test_slice}"}
+    data = context.data.described("test-pictures", context.sizes.test_slice)
+    return {**tokenizer_settings(context, name), "row": row, "data": data}
 
 
 def measure(context: Context, row: str) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def ablation_settings(context: Context, row: str) -> dict[str, Any]:
 
 
 def _data(context: Context) -> dict[str, Any]:
-    return {"data": f"test-pictures{context.sizes.test_slice}", "restored": context.sizes.restored}
+    data = context.data.described("test-pictures", context.sizes.test_slice)
+    return {"data": data, "restored": context.sizes.restored}
 
 
 def measure_restoration(context: Context, row: str) -> dict[str, Any]:

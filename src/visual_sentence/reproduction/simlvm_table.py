@@ -100,6 +100,7 @@ def settings(context: Context, row: str) -> dict[str, Any]:
     return {
         **models.described,
         "row": row,
+        "test": context.data.described("road-test"),
         "model": context.models.get(row),
         "vqgan_steps": sizes.vqgan_steps,
         "sentence_steps": sizes.sentence_steps,

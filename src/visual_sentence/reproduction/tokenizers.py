@@ -18,6 +18,7 @@ from ..shipped import preset_folder
 from ..training.loop import MODEL_FOLDER, Trainer
 from ..training.models import load_v2l, load_vqgan
 from ..training.pictures import open_pictures
+from ..training.preparation import precision_here
 from ..training.presets import make_training_config
 from .context import Context
 
@@ -86,9 +87,10 @@ def tokenizer_settings(context: Context, name: str) -> dict[str, Any]:
         "moved": recipe.moved,
         "llm": context.models.get("llm"),
         "steps": sizes.tokenizer_steps,
-        "pictures": f"train-pictures{sizes.train_slice}",
+        "pictures": context.data.described("train-pictures", sizes.train_slice),
         "seed": SEED,
         "threads": torch.get_num_threads(),
+        "precision": precision_here("auto"),
         **(context.replaced("encoder") if recipe.words == "text" else {}),
     }
 

@@ -25,7 +25,7 @@ def words_settings(context: Context) -> dict[str, Any]:
         "llm": context.models.get("llm"),
         "encoder": context.models.get("encoder"),
         "every": context.sizes.candidates,
-        "pictures": f"train-pictures{context.sizes.train_slice}",
+        "pictures": context.data.described("train-pictures", context.sizes.train_slice),
     }
 
 

@@ -192,11 +192,14 @@ def vocabulary_settings(context: Context, row: str) -> dict[str, Any]:
 def fit_settings(context: Context, row: str) -> dict[str, Any]:
     """What a row of table 2 depends on."""
     model = tokenizer_settings(context, "spae") if row.startswith("spae") else {"words": context.models.get("words")}
-    return {**model, "row": row, "data": f"test-pictures{context.sizes.test_slice}"}
+    return {**model, "row": row, "data": context.data.described("test-pictures", context.sizes.test_slice)}
 
 
 def _episodes(context: Context) -> dict[str, Any]:
-    return {"data": "episodes", "episodes": context.sizes.episodes, "repeats": context.sizes.most_repeats} | {
+    return {
+        "data": context.data.described("episodes"),
+        "episodes": context.sizes.episodes,
+        "repeats": context.sizes.most_repeats,
         "scoring": SCORING,
         "seed": SEED,
     }
@@ -290,7 +293,7 @@ def _frozen_settings(context: Context) -> dict[str, Any]:
     if "frozen" in context.models:
         return {"model": context.models["frozen"]}
     sizes = context.sizes
-    pictures = f"train-pictures{sizes.train_slice}"
+    pictures = context.data.described("train-pictures", sizes.train_slice)
     settings = {"steps": sizes.frozen_steps, "pictures": pictures, "llm": context.models.get("llm"), "seed": SEED}
     return {**settings, **context.replaced("words")}
 
