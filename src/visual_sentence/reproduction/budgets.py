@@ -52,9 +52,9 @@ class Sizes:
     tokenizer_steps: int = 300
     train_slice: str = "[::5]"
     test_slice: str = "[::16]"
-    restored: int = 2
-    ablated: int = 3
-    episodes: int = 4
+    restored: int = 6
+    ablated: int = 6
+    episodes: int = 8
     most_repeats: int = 1
     candidates: int = 8
     frozen_steps: int = 60
