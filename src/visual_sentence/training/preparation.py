@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from diffusers.training_utils import EMAModel
 from transformers import PreTrainedModel
@@ -50,6 +50,8 @@ def make_accelerator(config: AcceleratorSettings) -> Accelerator:
     Raises:
         UserError: If the machine cannot compute in that precision.
     """
+    if AcceleratorState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state()  # of a run that broke off in this interpreter, perhaps in another precision
     try:
         accelerator = Accelerator(
             mixed_precision=precision_here(config.mixed_precision),
