@@ -12,7 +12,7 @@ help:
 	@echo "make demo       set up, photographs to words, a question, visual sentences (demo/index.html)"
 	@echo "make test       set up, run all tests"
 	@echo "make test-fast  set up, run the tests that take less than ten seconds each"
-	@echo "make lint       check style        make format  mend it"
+	@echo "make lint       check style, types make format  mend the style"
 	@echo "make clean      remove the environment and what the demo wrote"
 
 $(READY):
@@ -39,6 +39,7 @@ test-fast: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python scripts/check_types.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix
