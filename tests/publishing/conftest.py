@@ -1,9 +1,9 @@
-"""A Hub on this machine, the command that talks to it, and small models to publish."""
+"""A Hub on this machine, the command that talks to it, an environment without the package, models to publish."""
 
+import importlib.util
 import logging
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,21 +15,43 @@ from transformers.dynamic_module_utils import get_imports
 from visual_sentence import hub_code
 from visual_sentence.modeling import VQGANImageProcessor
 from visual_sentence.publishing import card
-from visual_sentence_cli import push
 
 from ..cli.conftest import Outcome, run  # noqa: F401  (fixture)
 from ..modeling.conftest import make_local_v2l, make_simlvm, make_simlvm_processor, make_vqgan  # noqa: F401  (fixtures)
-from .hub_server import TOKEN, HubServer
+from .fresh_environment import FreshEnvironment, make_environment
+from .hub_server import OTHER_TOKEN, TOKEN, HubServer
 
-SECRETS = (TOKEN,)
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = (TOKEN, OTHER_TOKEN)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _registered():
-    """The command, where the entry point does not know it yet."""
-    app = import_module("visual_sentence_cli.main").app
-    if not any(command.name == "push" for command in app.registered_commands):
-        app.command("push")(push.push)
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> FreshEnvironment:
+    """A virtual environment without the package."""
+    return make_environment(tmp_path_factory.mktemp("fresh") / "environment")
+
+
+@pytest.fixture(scope="session")
+def build_repositories() -> Callable[..., int]:
+    """Runs scripts/build_hub_repositories.py with arguments; gives its status."""
+    spec = importlib.util.spec_from_file_location("build_hub_repositories", ROOT / "scripts/build_hub_repositories.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments: object) -> int:  # noqa: F811
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["build_hub_repositories.py", *map(str, arguments)])
+            return module.main()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def built_repositories(build_repositories, tmp_path_factory) -> Path:
+    """The folder with the repositories of all models that ship."""
+    output = tmp_path_factory.mktemp("repositories") / "new"
+    assert build_repositories("--output", output, "--owner", "me") == 0
+    return output
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,6 +94,8 @@ def quick(monkeypatch) -> list[float]:
     waited: list[float] = []
     # not time.sleep itself, which the server needs
     monkeypatch.setattr("visual_sentence.publishing.connection.time", SimpleNamespace(sleep=waited.append))
+    for name in ("utils._http", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{name}.time", SimpleNamespace(sleep=lambda _: None))
     return waited
 
 

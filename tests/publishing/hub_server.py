@@ -91,7 +91,7 @@ class Fault:
         body: Of that answer, sent as JSON.
         cut: Close the connection after so many bytes of what the client sends (PUT, POST), or of the answer (GET).
         delay: Seconds to wait before anything is done.
-        corrupt: Turn one bit of the answer's content over.
+        corrupt: Turn one bit over: of what the client sends (PUT), or of the answer (GET).
         late: Answer with `status` after the work was done.
         then: Called when it happens.
     """
@@ -167,6 +167,11 @@ def is_large(name: str, size: int) -> bool:
     return name.endswith(".safetensors") or size > LFS_FROM
 
 
+def flipped(content: bytes) -> bytes:
+    """The same with another last bit."""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
 class Cut(Exception):  # noqa: N818
     """The connection was closed on purpose."""
 
@@ -197,6 +202,8 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
+    # else the second write of an answer waits for the client to acknowledge the first, 40 ms with many a system
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: object) -> None:
         """Nothing: what the tests want to know is in `requests`."""
@@ -213,13 +220,17 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(fault.delay)
             is_answer_cut = fault is not None and fault.cut is not None and self.command == "GET"
             self.body = self._read(None if fault is None or is_answer_cut else fault.cut)
+            if fault is not None and fault.corrupt and self.command == "PUT":
+                self.body = flipped(self.body)
             if fault is not None and fault.then is not None:
                 fault.then()
-            answer = self._work(path) if fault is None or fault.status is None or fault.late else None
+            answer = (
+                self._work(urlparse(self.path).path) if fault is None or fault.status is None or fault.late else None
+            )
             if fault is not None and fault.status is not None:
                 answer = Answer(fault.status, fault.body, **fault.headers)
-            if fault is not None and fault.corrupt and answer.content:
-                answer.content = answer.content[:-1] + bytes([answer.content[-1] ^ 1])
+            elif fault is not None and fault.corrupt and self.command == "GET":
+                answer.content = flipped(answer.content)
             self._send(answer, fault.cut if is_answer_cut else None)
         except (Cut, ConnectionError, TimeoutError):
             self._cut()
@@ -235,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _cut(self) -> None:
         self.close_connection = True
-        # at once and without a farewell, as when a cable is pulled
+        # at once and without a farewell, as when a machine is switched off
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
@@ -247,16 +258,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.content if cut is None else answer.content[:cut])
-        if cut is not None:
-            self.wfile.flush()
-            raise Cut
+        self.close_connection = self.close_connection or cut is not None
 
     def _work(self, path: str) -> Answer:
         try:
             with self.hub.lock:
                 for pattern, method in ROUTES:
-                    if found := re.fullmatch(pattern, path):
-                        method(self, *found.groups())
+                    if found := re.fullmatch(pattern, path):  # in which a branch's own strokes are quoted
+                        method(self, *(group and unquote(group) for group in found.groups()))
             raise Answer(404, {"error": "no such page"})
         except Answer as answer:
             return answer
@@ -340,9 +349,11 @@ class Handler(BaseHTTPRequestHandler):
         about = {"id": repo_id, "modelId": repo_id, "sha": oid, "private": repository.private, "siblings": siblings}
         raise Answer(200, {**about, "tags": [], "downloads": 0, "likes": 0})
 
-    def tree(self, repo_id: str, revision: str) -> None:
-        """Lists the files, page by page."""
+    def tree(self, repo_id: str, revision: str, folder: str | None = None) -> None:
+        """Lists the files, page by page; there are no folders."""
         repository, oid = self.commit_of(repo_id, revision)
+        if folder is not None:
+            raise absent("EntryNotFound", f"{folder} does not exist on {revision}")
         rows = []
         for name, file in sorted(repository.commits[oid].items()):
             row = {"type": "file", "path": name, "size": len(file.content), "oid": git_digest(file.content)}
@@ -447,12 +458,12 @@ REPO = r"([^/]+/[^/]+)"
 ROUTES = (
     (r"/api/repos/create", Handler.create),
     (r"/api/validate-yaml", Handler.validate),
-    (rf"/api/models/{REPO}/branch/(.+)", Handler.branch),
+    (rf"/api/models/{REPO}/branch/([^/]+)", Handler.branch),
     (rf"/api/models/{REPO}/refs", Handler.refs),
-    (rf"/api/models/{REPO}/preupload/(.+)", Handler.preupload),
-    (rf"/api/models/{REPO}/commit/(.+)", Handler.commit),
-    (rf"/api/models/{REPO}/tree/(.+)", Handler.tree),
-    (rf"/api/models/{REPO}/revision/(.+)", Handler.info),
+    (rf"/api/models/{REPO}/preupload/([^/]+)", Handler.preupload),
+    (rf"/api/models/{REPO}/commit/([^/]+)", Handler.commit),
+    (rf"/api/models/{REPO}/tree/([^/]+)(?:/(.+))?", Handler.tree),
+    (rf"/api/models/{REPO}/revision/([^/]+)", Handler.info),
     (rf"/api/models/{REPO}", Handler.info),
     (rf"/{REPO}\.git/info/lfs/objects/batch", Handler.batch),
     (r"/large/(\w{64})", Handler.store),

@@ -3,12 +3,15 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from visual_sentence.modeling import V2LImageProcessor, V2LProcessor, VQGANImageProcessor
-from visual_sentence.pipelines import SENTENCE_TASK
+from visual_sentence.pipelines import RECONSTRUCTION_TASK, SENTENCE_TASK
 from visual_sentence.pipelines.reconstruction import ImageReconstructionPipeline
 from visual_sentence.pipelines.visual_sentence import VisualSentencePipeline
-from visual_sentence.publishing import assemble_repository
+from visual_sentence.publishing import assemble_repository, find_source
+from visual_sentence.publishing.assembly import OF_WORDS, fitting_tasks
 
 from ..conftest import TOWERS
 from ..modeling.test_modeling_frozen import make_frozen  # noqa: F401  (fixture)
@@ -85,6 +88,44 @@ def test_nothing_of_this_machine(assemble, make_local_v2l, tmp_path):
     assert b"| data: photos | 3 |" in files["README.md"]
     assert repository.left_out == ("notes.txt", "training.json")
     assert any("names /home/me/llm as its language_model" in note for note in repository.notes)
+
+
+def test_pipelines_that_fit(
+    make_vqgan,
+    make_local_v2l,
+    make_v2l,
+    make_lqae,  # noqa: F811
+    make_spae,  # noqa: F811
+    make_frozen,  # noqa: F811
+    tmp_path,
+):
+    both = V2LImageProcessor(local_size=16, global_size=32)
+    of_local = (RECONSTRUCTION_TASK, "visual-restoration", "masked-image-restoration")
+    expected = {
+        "vqgan": (make_vqgan(), VQGANImageProcessor(local_size=16), (RECONSTRUCTION_TASK,)),
+        "global": (make_v2l(), V2LProcessor(both), OF_WORDS),
+        "local": (make_local_v2l(), V2LProcessor(both), of_local),
+        "both": (make_local_v2l(TOWERS["clip"], cross_attention="paper"), V2LProcessor(both), (*OF_WORDS, *of_local)),
+        "lqae": (make_lqae(), V2LProcessor(both), (RECONSTRUCTION_TASK,)),
+        "spae": (make_spae(TOWERS["clip"]), V2LProcessor(both), (*OF_WORDS, RECONSTRUCTION_TASK)),
+        "frozen": (make_frozen(), both, ()),
+    }
+    for name, (model, processor, tasks) in expected.items():
+        model.save_pretrained(tmp_path / name)
+        processor.save_pretrained(tmp_path / name)
+        source = find_source(str(tmp_path / name))
+        assert fitting_tasks(source) == tasks, name
+        # weights that are tied, as LQAE's words are, lie in the file once
+        stored = load_file(tmp_path / name / "model.safetensors")
+        assert source.name == name and source.values == sum(map(torch.numel, stored.values())), name
+    tied = make_lqae().state_dict()
+    assert find_source(str(tmp_path / "lqae")).values < sum(map(torch.numel, tied.values()))
+    for name in ("codebook.json", "local_vocabulary.json"):
+        (tmp_path / "both" / name).unlink()
+    assert fitting_tasks(find_source(str(tmp_path / "both"))) == (RECONSTRUCTION_TASK,)
+    for path in (tmp_path / "both").glob("*processor_config.json"):
+        path.unlink()
+    assert fitting_tasks(find_source(str(tmp_path / "both"))) == ()
 
 
 def test_a_model_without_a_processor(assemble, vqgan_folder):

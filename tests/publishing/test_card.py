@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from visual_sentence.publishing import assemble_repository
+from visual_sentence.publishing.card import PLACE_OF_COMMIT
 
 REPORT = {
     "model_type": "vqgan",
@@ -70,6 +71,7 @@ def test_a_card_is_made(card_of, vqgan_folder):
     (block,) = blocks(text)
     compile(block, "card", "exec")
     assert block.count('"me/model", revision=REVISION, trust_remote_code=True') == 3
+    assert f'\nREVISION = "{PLACE_OF_COMMIT}"  # put the commit here' in block and '"main"' not in block
     assert "To be installed: datasets, diffusers, " in text
 
 

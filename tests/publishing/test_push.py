@@ -323,6 +323,14 @@ def test_a_commit_whose_answer_is_lost_may_have_arrived(push_model, hub, there, 
     assert "whether the commit arrived is not known" in outcome.err.splitlines()[-1]
 
 
+def test_other_bytes_on_the_way(push_model, hub, there, vqgan_folder):
+    hub.faults.append(Fault("PUT /large/", corrupt=True))
+    push_model(vqgan_folder, "--json").is_one_line("400", "The bytes are not those of this digest")
+    assert there() and not set(hub.large) - {hashlib.sha256(content).hexdigest() for content in BEFORE.values()}
+    hub.faults.clear()
+    assert push_model(vqgan_folder).status == 0
+
+
 def test_other_digests_behind_the_commit(push_model, hub, vqgan_folder):
     repository = hub.add("me/model", BEFORE)
     before, switched = repository.branches["main"], threading.Event()
@@ -347,6 +355,22 @@ def test_other_bytes_on_the_way_back(push_model, hub, vqgan_folder):
     outcome = push_model(vqgan_folder, "--verify", "--json")
     outcome.is_one_line("gives other bytes than were sent of model.safetensors", before)
     assert repository.files(before)["README.md"] == BEFORE["README.md"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_a_failure_of_ours_does_not_tell_the_token(push_model, hub, vqgan_folder, monkeypatch, arguments):
+    """Not even the traceback that is asked for, in which what an error came from is printed, too."""
+
+    def fail(*_: object, **__: object) -> None:
+        try:
+            raise KeyError(f"Bearer {TOKEN}")
+        except KeyError as error:
+            raise TypeError("our fault") from error
+
+    monkeypatch.setenv("VISUAL_SENTENCE_TRACEBACK", "1")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    outcome = push_model(vqgan_folder, *arguments)  # which looks for the token
+    assert "TypeError: our fault" in outcome.err + outcome.out and "Traceback" not in outcome.err
 
 
 def test_without_a_network(push_model, hub, vqgan_folder, monkeypatch):
@@ -396,7 +420,7 @@ def test_folders_that_are_none(push_model, hub, vqgan_folder, tmp_path):
     push_model(tmp_path / "run").is_one_line("a training run", "run/model")
     config = tmp_path / "run" / "model" / "config.json"
     config.write_text('{"model_type": "llama"}')
-    push_model(tmp_path / "run" / "model").is_one_line("a llama model", "v2l")
+    push_model(tmp_path / "run" / "model").is_one_line("is a llama model", "v2l", "its push_to_hub")
     config.write_text("no JSON")
     push_model(tmp_path / "run" / "model").is_one_line("cannot be read as JSON")
     assert not hub.requests

@@ -44,6 +44,8 @@ CALLS = {
     FEW_SHOT_TASK: 'print(run("photo.jpg", support={"cat": ["a_cat.jpg"], "dog": ["a_dog.jpg"]}))',
     CAPTIONING_TASK: 'print(run("photo.jpg", examples=[("cat.jpg", "A cat."), ("dog.jpg", "A dog.")]))',
 }
+# Stands for a commit: a card cannot tell its own, and a branch in its place would run whatever comes later.
+PLACE_OF_COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ASK_A_LANGUAGE_MODEL = (FEW_SHOT_TASK, CAPTIONING_TASK)
 # Distributions whose modules are called otherwise.
 DISTRIBUTIONS = {"PIL": "pillow", "open_clip": "open_clip_torch", "yaml": "pyyaml"}
@@ -160,7 +162,7 @@ def _loading(source: Source, folder: Path, tasks: Sequence[str], repo_id: str | 
     lines = [
         f"from transformers import {', '.join(names)}",
         "",
-        'REVISION = "main"  # a commit\'s hash in its place pins weights and code, see below',
+        f'REVISION = "{PLACE_OF_COMMIT}"  # put the commit here, see below',
         f"model = AutoModel.from_pretrained({pinned})",
     ]
     if loader:
@@ -181,8 +183,8 @@ def _loading(source: Source, folder: Path, tasks: Sequence[str], repo_id: str | 
     return (
         f"{BEGIN}\n## Loading it from the Hub\n\n```python\n{code}\n```\n\n"
         f"{come}To be installed: {', '.join(_needed(source, folder))}. `trust_remote_code=True` runs the code of this "
-        'repository: read it, and put the hash of the commit that you read in place of "main" (under "Files and '
-        'versions", "History"), so that neither code nor weights can change under you.\n\n'
+        "repository: read it, and put the hash of the commit that you read, all of its 40 digits, into the place of "
+        'REVISION (under "Files and versions", "History"), so that neither code nor weights can change under you.\n\n'
         f"{installed}{END}\n"
     )
 

@@ -7,6 +7,7 @@ waits, says so, and begins the step anew; steps are such that this does no harm.
 
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,16 +181,22 @@ def persist(step: Callable[[], T], patience: Patience, watch: Watch, say: Callab
 
 def interruption(error: BaseException | None, timeout: float = 0) -> Interruption | None:
     """What may pass by itself, among an error and what it came from; None for errors that stay."""
-    while error is not None:
-        if isinstance(error, Interruption):
-            return error
-        if _is_named(error, "TimeoutException"):
+    for one in causes(error):
+        if isinstance(one, Interruption):
+            return one
+        if _is_named(one, "TimeoutException"):
             return Interruption(f"The Hub gave no answer for {timeout:g} s")
         # a LocalProtocolError is a request that cannot be sent at all
-        if _is_named(error, "TransportError") and not _is_named(error, "LocalProtocolError"):
-            return Interruption(f"The connection to the Hub broke off ({_one_line(error)})")
-        error = error.__cause__ or error.__context__
+        if _is_named(one, "TransportError") and not _is_named(one, "LocalProtocolError"):
+            return Interruption(f"The connection to the Hub broke off ({_one_line(one)})")
     return None
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, the last first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _is_named(error: BaseException, name: str) -> bool:
@@ -232,6 +239,8 @@ def explained(error: Exception, repo_id: str, token: str | None) -> UserError | 
         return UserError("HF_HUB_OFFLINE is set, so the Hub is not asked for anything: unset it to upload.")
     if not isinstance(error, (HTTPError, OSError, ValueError, RuntimeError)):
         return None
+    if isinstance(error, RuntimeError):  # of an upload, which only names the file: it came from what the server said
+        error = next((one for one in causes(error) if getattr(one, "response", None) is not None), error)
     status = getattr(getattr(error, "response", None), "status_code", None)
     said = without(_one_line_of_server(error), token)
     if status == REFUSED:
@@ -253,6 +262,20 @@ def explained(error: Exception, repo_id: str, token: str | None) -> UserError | 
     return UserError(f"{repo_id} could not be uploaded ({said}).")
 
 
+def safe(error: Exception, repo_id: str, token: str | None) -> Exception:
+    """What to raise in place of an error: a line that explains it, or itself if nothing in its traceback is the token.
+
+    Args:
+        error: What was raised.
+        repo_id: What was asked for.
+        token: What must not be told.
+    """
+    line = explained(error, repo_id, token)
+    if line is None and token and token in "".join(traceback.format_exception(error)):
+        return UserError(without(f"{type(error).__name__}: {_one_line(error)}", token))
+    return error if line is None else line
+
+
 def _one_line_of_server(error: Exception) -> str:
     return " ".join((getattr(error, "server_message", None) or str(error)).split())[:SHOWN]
 
@@ -262,4 +285,4 @@ def without(text: str, token: str | None) -> str:
     return text.replace(token, "(the token)") if token else text
 
 
-__all__ = ["Interruption", "Patience", "Watch", "explained", "interruption", "persist", "without"]
+__all__ = ["Interruption", "Patience", "Watch", "explained", "interruption", "persist", "safe", "without"]

@@ -182,8 +182,8 @@ def _read_config(model: str, folder: Path) -> tuple[PretrainedConfig, type[PreTr
     classes = {config_class.model_type: model_class for config_class, model_class, _ in MODELS}
     if kind not in classes:
         raise UserError(
-            f"{model} is a {kind or 'nameless'} model, whose code is not of visual-sentence: upload it as its own "
-            f"library says; here {', '.join(classes)} are published."
+            f"{model} is a {kind or 'nameless'} model, and what is published here are models of the kinds "
+            f"{', '.join(classes)}: load it with its own library and call its push_to_hub."
         )
     try:
         return AutoConfig.from_pretrained(folder), classes[kind]

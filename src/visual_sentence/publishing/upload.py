@@ -27,7 +27,7 @@ from huggingface_hub.utils.sha import git_hash
 from ..errors import UserError
 from ..progress import progress_bar
 from .assembly import Repository, RepositoryFile, digest
-from .connection import CONFLICTS, REFUSED, Patience, Watch, explained, interruption, persist, without
+from .connection import CONFLICTS, REFUSED, Patience, Watch, interruption, persist, safe, without
 from .sources import GENERATION_CONFIG, IMAGE_PROCESSOR, INDEX, LOCAL_WORDS, PROCESSOR, WEIGHTS, WORDS
 
 MAIN = "main"
@@ -157,10 +157,10 @@ def compare(repository: Repository, repo_id: str, revision: str = MAIN) -> Compa
     except OfflineModeIsEnabled:
         return "HF_HUB_OFFLINE is set"
     except Exception as error:
-        line = explained(error, repo_id, token)
-        if line is None:
+        found = safe(error, repo_id, token)
+        if found is error:
             raise
-        return str(line)
+        return str(found)
 
 
 def publish(
@@ -212,12 +212,10 @@ def publish(
         if verify:
             persist(lambda: _fetch_again(api, repository, repo_id, published), patience, watch, tell)
     except Exception as error:
-        line = explained(error, repo_id, token)
-        if line is None and token in str(error):
-            line = UserError(without(f"{type(error).__name__}: {error}", token))
-        if line is None:
+        found = safe(error, repo_id, token)
+        if found is error:
             raise
-        raise line from None  # what it came from may repeat the token
+        raise found from None  # what it came from may repeat the token
     return published
 
 
