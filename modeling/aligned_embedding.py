@@ -53,7 +53,7 @@ class Followers(nn.Module):
         self.projection = nn.Linear(width, width)
         self.nothing = nn.Parameter(torch.zeros(heads))
 
-    def forward(self, maps: torch.Tensor, wanted: torch.LongTensor, before: torch.LongTensor) -> torch.Tensor:
+    def forward(self, maps: torch.Tensor, wanted: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         """Maps of the images that are wanted.
 
         Args:
@@ -116,9 +116,9 @@ class NeighbourhoodReader(nn.Module):
 
     def forward(
         self,
-        image_tokens: torch.LongTensor,
-        wanted: torch.LongTensor | None = None,
-        before: torch.LongTensor | None = None,
+        image_tokens: torch.Tensor,
+        wanted: torch.Tensor | None = None,
+        before: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Embeddings [N, T, H] of whole images' tokens.
 
@@ -164,9 +164,9 @@ class AlignedImages:
 
     def __init__(
         self,
-        ids: torch.LongTensor,
+        ids: torch.Tensor,
         mask: torch.Tensor | None,
-        position_ids: torch.LongTensor,
+        position_ids: torch.Tensor,
         converter: ImageTokenConverter,
         tokens_per_image: int,
     ):
@@ -223,10 +223,10 @@ class Windows(NamedTuple):
         numbers: [B, L], for each of the last L columns which of the N stands before it.
     """
 
-    tokens: torch.LongTensor
-    wanted: torch.LongTensor
-    before: torch.LongTensor
-    numbers: torch.LongTensor
+    tokens: torch.Tensor
+    wanted: torch.Tensor
+    before: torch.Tensor
+    numbers: torch.Tensor
 
     def show_the_same(self, other: "Windows | None") -> bool:
         """Whether two are made of the same images."""

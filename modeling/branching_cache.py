@@ -52,7 +52,8 @@ class BranchedStates(torch.Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention and _goes_by_parts(*args, **kwargs):
-            return attend(*args[:3], kwargs.get("attn_mask"), kwargs.get("scale"))
+            query, keys, values = args
+            return attend(query, keys, values, kwargs.get("attn_mask"), kwargs.get("scale"))
         args = [part.whole() if isinstance(part, cls) else part for part in args]
         kwargs = {name: part.whole() if isinstance(part, cls) else part for name, part in kwargs.items()}
         return func(*args, **kwargs)
@@ -107,8 +108,9 @@ def attend(
         start += key.shape[2]
     highest = torch.stack([one for one, _, _ in found]).amax(0)
     factors = [(one - highest).exp() for one, _, _ in found]
-    total = sum(factor * weight for factor, (_, weight, _) in zip(factors, found, strict=True))
-    answer = sum(factor * answer for factor, (_, _, answer) in zip(factors, found, strict=True))
+    nothing = torch.zeros((), device=query.device)
+    total = sum((factor * weight for factor, (_, weight, _) in zip(factors, found, strict=True)), nothing)
+    answer = sum((factor * answer for factor, (_, _, answer) in zip(factors, found, strict=True)), nothing)
     return (answer / total).to(query.dtype)
 
 
@@ -148,33 +150,37 @@ class BranchingLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Adds keys and values [R, heads, L, ...] and gives all of them."""
-        length = self.keys.shape[-2]
+        own_keys, own_values = self._own()
+        length = own_keys.shape[-2]
         whole = length + key_states.shape[-2]
-        if not self._has_room(whole):
-            self._buffers = (_moved(self.keys, whole + ROOM), _moved(self.values, whole + ROOM))
+        if self._buffers is None or not self._has_room(self._buffers[0], whole):
+            self._buffers = (_moved(own_keys, whole + ROOM), _moved(own_values, whole + ROOM))
         keys, values = self._buffers
         keys[:, :, length:whole], values[:, :, length:whole] = key_states, value_states
         self.keys, self.values = keys[:, :, :whole], values[:, :, :whole]
         return self.states()
 
+    def _own(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each row's own keys and values."""
+        assert self.keys is not None and self.values is not None  # given from the start
+        return self.keys, self.values
+
     def states(self) -> tuple[torch.Tensor, torch.Tensor]:
         """All keys and values."""
         if not self.beginnings:
-            return self.keys, self.values
-        keys, values = zip(*self.beginnings, (self.keys, self.values), strict=True)
+            return self._own()
+        keys, values = zip(*self.beginnings, self._own(), strict=True)
         return BranchedStates.of(keys), BranchedStates.of(values)
 
-    def _has_room(self, whole: int) -> bool:
+    def _has_room(self, keys: torch.Tensor, whole: int) -> bool:
         """Whether the keys lie in the buffer still, which a change of the rows ends, and more fit behind them."""
-        if self._buffers is None:
-            return False
-        keys = self._buffers[0]
-        is_view = keys.data_ptr() == self.keys.data_ptr() and keys.shape[:2] == self.keys.shape[:2]
+        own, _ = self._own()
+        is_view = keys.data_ptr() == own.data_ptr() and keys.shape[:2] == own.shape[:2]
         return is_view and keys.shape[-2] >= whole
 
     def get_seq_length(self) -> int:
         """P + L."""
-        return sum(keys.shape[-2] for keys, _ in self.beginnings) + self.keys.shape[-2]
+        return sum(keys.shape[-2] for keys, _ in self.beginnings) + self._own()[0].shape[-2]
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Other rows in other places."""
@@ -199,7 +205,7 @@ class BranchingLayer(DynamicLayer):
     def _join(self) -> None:
         """Gives each row a beginning of its own."""
         keys, values = self.states()
-        if self.beginnings:
+        if isinstance(keys, BranchedStates) and isinstance(values, BranchedStates):
             self.keys, self.values, self.beginnings = keys.whole(), values.whole(), ()
 
 
@@ -221,17 +227,18 @@ def branch(cache: Cache, times: int) -> Cache:
     found = copy.copy(cache)
     found.layers = []
     for layer in cache.layers:
-        if type(layer) not in (DynamicLayer, BranchingLayer):  # what else there is keeps no whole beginning
-            layer = copy.deepcopy(layer)
+        if not isinstance(layer, DynamicLayer) or type(layer) not in (DynamicLayer, BranchingLayer):
+            layer: Any = copy.deepcopy(layer)  # what else there is keeps no whole beginning
             layer.batch_repeat_interleave(times)
             found.layers.append(layer)
             continue
         keys, values, beginnings = layer.keys, layer.values, getattr(layer, "beginnings", ())
+        assert keys is not None and values is not None  # the cache is filled
         if keys.shape[2] > 1:
             beginnings = (*beginnings, (keys[:, :, :-1], values[:, :, :-1]))
         # the last place is each row's own, for layers that ask for the state behind it
-        own = (states[:, :, -1:].repeat_interleave(times, dim=0) for states in (keys, values))
-        found.layers.append(BranchingLayer(beginnings, *own))
+        own_keys, own_values = (states[:, :, -1:].repeat_interleave(times, dim=0) for states in (keys, values))
+        found.layers.append(BranchingLayer(beginnings, own_keys, own_values))
     return found
 
 

@@ -47,8 +47,9 @@ class ConseConfig(PretrainedConfig):
                 f"choose a number from 1 to {len(self.label_ids)}."
             )
         # the base class stores the number of labels as a dict of names, which label_ids makes superfluous
-        kwargs = {key: value for key, value in kwargs.items() if key not in ("id2label", "label2id", "num_labels")}
-        super().__init__(num_labels=len(self.label_ids), **kwargs)
+        kwargs = {key: value for key, value in kwargs.items() if key not in ("id2label", "label2id")}
+        kwargs["num_labels"] = len(self.label_ids)
+        super().__init__(**kwargs)
 
 
 __all__ = ["ConseConfig"]

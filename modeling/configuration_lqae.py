@@ -4,10 +4,12 @@ Source: Liu, Yan, Abbeel 2023, "Language Quantized AutoEncoders" (https://arxiv.
 https://github.com/lhao499/language-quantized-autoencoders: weights and ratios are the code's. Level 2.
 """
 
+from typing import Any
+
 from .configuration_v2l import V2LConfig, without_paths
 
 # What LQAE's codebook is: a language model's word embeddings as they are.
-OF_LQAE = {
+OF_LQAE: dict[str, Any] = {
     "encoder_type": None,
     "local_projector": False,
     "normalize_latents": False,

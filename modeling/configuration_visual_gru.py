@@ -61,7 +61,8 @@ class VisualGRUConfig(PretrainedConfig):
         self.initializer_range = initializer_range
         # what a cache is sized by: keys and values of attention, then the states of the GRU layers
         kwargs["num_hidden_layers"] = num_attention_layers + num_gru_layers
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        kwargs["tie_word_embeddings"] = tie_word_embeddings
+        super().__init__(**kwargs)
 
 
 __all__ = ["VisualGRUConfig"]

@@ -165,22 +165,22 @@ class ConvolutionalDecoder(nn.Module):
         if self.cross_attention is None or context is None:
             hidden = net.mid_block(hidden)
         else:
-            hidden = self._middle(hidden, context)
+            hidden = self._middle(hidden, self.cross_attention, context)
         for block in net.up_blocks:
             hidden = block(hidden)
         pixels = net.conv_out(net.conv_act(net.conv_norm_out(hidden)))
         return F.pixel_shuffle(pixels, self.patch_size) if self.patch_size > 1 else pixels
 
-    def _middle(self, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+    def _middle(self, hidden: torch.Tensor, attention: "WordAttention", context: torch.Tensor) -> torch.Tensor:
         """The middle block with the words looked at before or behind its self-attention."""
-        middle, before = self.net.mid_block, self.cross_attention.before_self_attention
+        middle, before = self.net.mid_block, attention.before_self_attention
         hidden = middle.resnets[0](hidden, None)
         if before:
-            hidden = self.cross_attention(hidden, context)
+            hidden = attention(hidden, context)
         if middle.attentions[0] is not None:
             hidden = middle.attentions[0](hidden)
         if not before:
-            hidden = self.cross_attention(hidden, context)
+            hidden = attention(hidden, context)
         return middle.resnets[1](hidden, None)
 
 

@@ -1,15 +1,19 @@
 """How sentences go on: from a language model's logits to whole images. Level 1."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import Cache, LogitsProcessor, LogitsProcessorList
+from transformers import Cache, GenerationMixin, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .branching_cache import branch
 from .cache_names import CACHE, cache_of
 from .image_token_converter import ImageTokenConverter
+
+# Default of fields that are always given: an output's fields need one.
+GIVEN: Any = None
 
 
 @dataclass
@@ -24,10 +28,10 @@ class SimLVMCompletion(ModelOutput):
             over all tokens that could have been chosen there; None where they were not asked for.
     """
 
-    image_tokens: torch.LongTensor | None = None
-    log_likelihood: torch.FloatTensor | None = None
-    candidates: torch.LongTensor | None = None
-    expected_codes: torch.FloatTensor | None = None
+    image_tokens: torch.Tensor = GIVEN
+    log_likelihood: torch.Tensor = GIVEN
+    candidates: torch.Tensor | None = None
+    expected_codes: torch.Tensor | None = None
 
 
 @dataclass
@@ -39,7 +43,7 @@ class SentencePrefix:
         cache: The language model's cache of them.
     """
 
-    input_ids: torch.LongTensor
+    input_ids: torch.Tensor
     cache: Cache
 
 
@@ -56,7 +60,7 @@ class ImageTokensOnly(LogitsProcessor):
         self.first, self.last = converter.offset, converter.offset + converter.codebook_size
         self.prompt_length, self.known = prompt_length, known
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores [B, V], minus infinity for what may not come."""
         allowed = torch.full_like(scores, -torch.inf)
         allowed[:, self.first : self.last] = scores[:, self.first : self.last]
@@ -90,29 +94,29 @@ class LikelihoodRecorder(LogitsProcessor):
         codes: torch.Tensor | None = None,
     ):
         self.converter, self.prompt_length, self.known, self.codes = converter, prompt_length, known, codes
-        self.total: torch.Tensor | None = None
+        self.total = torch.zeros(())
         self.expected: list[torch.Tensor] = []
         self._last: torch.Tensor | None = None
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Leaves the scores [B, V] as they are."""
         self.count(input_ids)
         first = self.converter.offset
         self._last = scores[:, first : first + self.converter.codebook_size].float().log_softmax(-1)
         if self.codes is not None:
-            self.expected.append(self._expectation(input_ids.shape[1] - self.prompt_length))
+            self.expected.append(self._expectation(self._last, self.codes, input_ids.shape[1] - self.prompt_length))
         return scores
 
-    def _expectation(self, place: int) -> torch.Tensor:
-        """[B, D], of the place whose likelihoods were found last."""
-        mean = self._last.exp() @ self.codes
+    def _expectation(self, last: torch.Tensor, codes: torch.Tensor, place: int) -> torch.Tensor:
+        """[B, D], of the place whose log-likelihoods [B, K] were found last."""
+        mean = last.exp() @ codes
         if self.known is None:
             return mean
         known = self.known[:, place].to(mean.device)
         tokens = self.converter.to_tokens(torch.where(known < 0, self.converter.offset, known))
-        return torch.where((known < 0)[:, None], mean, self.codes[tokens])
+        return torch.where((known < 0)[:, None], mean, codes[tokens])
 
-    def count(self, input_ids: torch.LongTensor) -> None:
+    def count(self, input_ids: torch.Tensor) -> None:
         """Takes the last id of each row [B, L] as chosen; called once more behind the last step."""
         if self._last is None:
             self.total = torch.zeros(input_ids.shape[0], device=input_ids.device)
@@ -125,14 +129,25 @@ class LikelihoodRecorder(LogitsProcessor):
         self.total = self.total.to(gained.device) + gained
 
 
-class SentenceGeneration:
-    """What a model of visual sentences does with `generate`.
+class SentenceGeneration(PreTrainedModel, GenerationMixin):
+    """What a model of visual sentences does with `generate`; `SimLVMForVisualSentence` is one."""
 
-    It has `config`, `converter`, `fill`, `tokenize` and `image_codes`; see `SimLVMForVisualSentence`.
-    """
+    converter: ImageTokenConverter
+
+    def fill(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None) -> torch.Tensor:
+        """Ids with the pictures' tokens in their places."""
+        raise NotImplementedError
+
+    def tokenize(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Image tokens of images."""
+        raise NotImplementedError
+
+    def image_codes(self) -> torch.Tensor:
+        """The code of every image token."""
+        raise NotImplementedError
 
     @torch.no_grad()
-    def read(self, input_ids: torch.LongTensor, pixel_values: torch.Tensor | None = None) -> SentencePrefix:
+    def read(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None = None) -> SentencePrefix:
         """Reads a beginning that several sentences share.
 
         Args:
@@ -145,11 +160,11 @@ class SentenceGeneration:
     @torch.no_grad()
     def complete(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         pixel_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         num_images: int = 1,
-        known_tokens: torch.LongTensor | None = None,
+        known_tokens: torch.Tensor | None = None,
         known_pixel_values: torch.Tensor | None = None,
         known_rows: torch.Tensor | None = None,
         do_sample: bool = False,
@@ -214,7 +229,7 @@ class SentenceGeneration:
         num_images: int,
         codes: torch.Tensor | None,
         **drawing,
-    ) -> tuple[torch.LongTensor, LikelihoodRecorder]:
+    ) -> tuple[torch.Tensor, LikelihoodRecorder]:
         """Ids [B, n * T] of what follows, and who knows how likely it is."""
         added = num_images * self.config.tokens_per_image
         recorder = LikelihoodRecorder(self.converter, ids.shape[1], known, codes)
@@ -230,6 +245,7 @@ class SentenceGeneration:
             **{CACHE: cache},
             **drawing,
         )
+        assert isinstance(out, torch.Tensor)  # a dictionary was not asked for
         recorder.count(out)
         return out[:, -added:], recorder
 
@@ -254,7 +270,7 @@ class SentenceGeneration:
 
     def _known_rows(
         self, pixel_values: torch.Tensor | None, rows: torch.Tensor | None, num_images: int
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         if rows is None or pixel_values is None:
             given, other = ("known_rows", "known_pixel_values")[:: 1 if pixel_values is None else -1]
             raise ValueError(f"{given} says what is known only with {other}: pass both.")

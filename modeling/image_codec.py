@@ -34,14 +34,14 @@ class ImageCodecOutput(ModelOutput):
         latents: [B, D, h, w], what was quantized.
     """
 
-    loss: torch.FloatTensor | None = None
-    reconstruction_loss: torch.FloatTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
-    codebook_perplexity: torch.FloatTensor | None = None
-    pixel_values: torch.FloatTensor | None = None
-    latents: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    reconstruction_loss: torch.Tensor | None = None
+    codebook_loss: torch.Tensor | None = None
+    commitment_loss: torch.Tensor | None = None
+    codebook_usage: torch.Tensor | None = None
+    codebook_perplexity: torch.Tensor | None = None
+    pixel_values: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
 
 
 class ImageCodecModel(PreTrainedModel):
@@ -82,7 +82,7 @@ class ImageCodecModel(PreTrainedModel):
         # told apart from layers of other parts, which keep their own way of starting
         for part in (self.encoder, self.quant_conv, self.post_quant_conv, self.decoder):
             for module in part.modules():
-                module.is_codec_module = True
+                vars(module)["is_codec_module"] = True
 
     @property
     def codec_quantizer(self) -> VectorQuantizer:

@@ -184,7 +184,7 @@ class V2LImageProcessor(BaseImageProcessor):
         left, top = (side - self.global_size for side in picture.size)
         box = (left // 2, top // 2, left // 2 + self.global_size, top // 2 + self.global_size)
         pixels = np.asarray(picture.crop(box), dtype=np.float32) / 255
-        mean, std = np.float32(self.global_mean), np.float32(self.global_std)
+        mean, std = np.asarray(self.global_mean, np.float32), np.asarray(self.global_std, np.float32)
         return ((pixels - mean) / std).transpose(2, 0, 1)
 
 

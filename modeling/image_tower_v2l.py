@@ -6,12 +6,14 @@ float32, L2-normalised. A tower knows no text and no codebook. Level 3.
 
 import importlib
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel
 
+from .configuration_conse import ConseConfig
 from .modeling_conse import ConseModel, sub_config
 
 # The names transformers' dual encoders (CLIP, SigLIP, ALIGN, AltCLIP, ...) give to what only texts pass through.
@@ -60,6 +62,8 @@ class TransformersImageTower(ImageTower):
         model: The encoder, where it is loaded already; built from `config` with new weights otherwise.
     """
 
+    model: Any  # of whatever class has `get_image_features`
+
     def __init__(self, config: dict, model: nn.Module | None = None):
         super().__init__()
         self.model = AutoModel.from_config(sub_config(config)) if model is None else model
@@ -104,7 +108,7 @@ class OpenClipImageTower(ImageTower):
             model_class = open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
             visual = model_class(**arguments).visual
         for module in visual.modules():
-            module._is_hf_initialized = True  # keeps open_clip's own initialisation
+            vars(module)["_is_hf_initialized"] = True  # keeps open_clip's own initialisation
         return visual
 
     def features(self, pixel_values: torch.Tensor, excluded_labels: torch.Tensor | None) -> torch.Tensor:
@@ -122,12 +126,13 @@ class ConseImageTower(ImageTower):
     def __init__(self, config: dict, model: ConseModel | None = None):
         super().__init__(config["label_ids"])
         if model is None:
-            config_class = ConseModel.config_class
-            model = ConseModel(config_class.from_dict({**config, "text_config": None, "dtype": None}))
+            model = ConseModel(ConseConfig.from_dict({**config, "text_config": None, "dtype": None}))
         self.model = model
 
     def features(self, pixel_values: torch.Tensor, excluded_labels: torch.Tensor | None) -> torch.Tensor:
-        return self.model.get_image_features(pixel_values, excluded_labels=excluded_labels).pooler_output
+        found = self.model.get_image_features(pixel_values, excluded_labels=excluded_labels).pooler_output
+        assert found is not None  # a ConseModel always gives it
+        return found
 
 
 def drop_text_half(model: nn.Module) -> None:
@@ -136,7 +141,7 @@ def drop_text_half(model: nn.Module) -> None:
         if name.startswith(TEXT_PREFIXES):
             setattr(model, name, None)
     # some models' own initialisation reaches for the parts that are gone; what is left was initialised when built
-    model._is_hf_initialized = True
+    vars(model)["_is_hf_initialized"] = True
 
 
 IMAGE_TOWERS = {"transformers": TransformersImageTower, "open_clip": OpenClipImageTower, "conse": ConseImageTower}

@@ -53,10 +53,11 @@ class ConseModel(PreTrainedModel):
         config: What it is made of.
     """
 
+    config: ConseConfig
     config_class = ConseConfig
     base_model_prefix = "conse"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     _supports_sdpa = True
 
     def __init__(self, config: ConseConfig):
@@ -65,7 +66,7 @@ class ConseModel(PreTrainedModel):
         self.text_model = None
         if config.text_config is not None:
             self.text_model = AutoModel.from_config(sub_config(config.text_config))
-        self.register_buffer("label_embeddings", torch.zeros(config.num_labels, config.embedding_dim))
+        self.register_buffer("label_embeddings", torch.zeros(len(config.label_ids), config.embedding_dim))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -122,11 +123,11 @@ class ConseModel(PreTrainedModel):
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """`get_image_features` for `pixel_values`, `get_text_features` for `input_ids`; exactly one must be given."""
-        if (pixel_values is None) == (input_ids is None):
-            raise ValueError("Give either pixel_values or input_ids: ConSE embeds one kind at a time.")
-        if pixel_values is not None:
+        if pixel_values is not None and input_ids is None:
             return self.get_image_features(pixel_values, **kwargs)
-        return self.get_text_features(input_ids, attention_mask)
+        if input_ids is not None and pixel_values is None:
+            return self.get_text_features(input_ids, attention_mask)
+        raise ValueError("Give either pixel_values or input_ids: ConSE embeds one kind at a time.")
 
 
 __all__ = ["ConseModel"]

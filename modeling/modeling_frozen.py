@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_frozen import FrozenConfig
 from .image_tower_v2l import build_image_tower
+from .vector_quantization import GIVEN
 
 
 @dataclass
@@ -26,8 +27,8 @@ class FrozenOutput(ModelOutput):
         image_embeds: [B, D] float32, L2-normalised, what the mapping saw.
     """
 
-    prefix_embeds: torch.FloatTensor | None = None
-    image_embeds: torch.FloatTensor | None = None
+    prefix_embeds: torch.Tensor = GIVEN
+    image_embeds: torch.Tensor = GIVEN
 
 
 class FrozenModel(PreTrainedModel):
@@ -42,22 +43,23 @@ class FrozenModel(PreTrainedModel):
         torch.Size([1, 2, 576])
     """
 
+    config: FrozenConfig
     config_class = FrozenConfig
     base_model_prefix = "frozen"
     main_input_name = "global_pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     _supports_sdpa = True
 
     def __init__(self, config: FrozenConfig):
         super().__init__(config)
         self.image_tower = build_image_tower(config.encoder_type, config.encoder_config)
         self.mapping = nn.Linear(config.embedding_dim, config.num_prefix_tokens * config.hidden_size)
-        self.mapping.is_mapping = True  # told apart from the tower's layers, which start in their own way
+        vars(self.mapping)["is_mapping"] = True  # told apart from the tower's layers, which start in their own way
         self.post_init()
         self.freeze()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if getattr(module, "is_mapping", False):
+        if isinstance(module, nn.Linear) and getattr(module, "is_mapping", False):
             init.normal_(module.weight, std=self.config.initializer_range)
             init.zeros_(module.bias)
         else:
@@ -123,10 +125,10 @@ class FrozenModel(PreTrainedModel):
         Raises:
             ValueError: If not exactly one of the two is given, or a shape is wrong.
         """
-        if (global_pixel_values is None) == (image_embeds is None):
-            raise ValueError("Give either global_pixel_values or image_embeds: a prefix is made of one image.")
-        if image_embeds is None:
+        if image_embeds is None and global_pixel_values is not None:
             image_embeds = self.embed_images(global_pixel_values, excluded_labels)
+        elif image_embeds is None or global_pixel_values is not None:
+            raise ValueError("Give either global_pixel_values or image_embeds: a prefix is made of one image.")
         config = self.config
         if image_embeds.ndim != 2 or image_embeds.shape[1] != config.embedding_dim:
             raise ValueError(

@@ -36,6 +36,7 @@ class LQAEModel(V2LModel):
             as long as an image.
     """
 
+    config: LQAEConfig
     config_class = LQAEConfig
     base_model_prefix = "lqae"
 
@@ -44,35 +45,29 @@ class LQAEModel(V2LModel):
         self.masked_lm: PreTrainedModel | None = None
         if config.masked_lm_config is not None:
             self.masked_lm = AutoModelForMaskedLM.from_config(sub_config(config.masked_lm_config))
-            self._check_masked_lm()
+            self._check_masked_lm(self.masked_lm)
 
     def build_quantizer(self, config: LQAEConfig) -> NormalizedQuantizer:
         """The quantizer of the local half, which matches by direction."""
+        assert config.local_codebook_size is not None  # else there is no local half to build
         return NormalizedQuantizer(
             config.local_codebook_size, config.local_embedding_dim, gradient=config.quantizer_gradient
         )
 
-    def _check_masked_lm(self) -> None:
-        config, words = self.config, self.masked_lm.get_input_embeddings()
+    def _check_masked_lm(self, masked_lm: PreTrainedModel) -> None:
+        config, words = self.config, masked_lm.get_input_embeddings()
         if words.embedding_dim != config.local_embedding_dim:
             raise ValueError(
                 f"The masked language model's word embeddings are {words.embedding_dim} wide, the codebook is "
                 f"{config.local_embedding_dim}: its words have to be the codebook."
             )
+        assert isinstance(words.num_embeddings, int) and config.local_codebook_size is not None
         if words.num_embeddings < config.local_codebook_size:
             raise ValueError(
                 f"The masked language model knows {words.num_embeddings} words, the codebook has "
                 f"{config.local_codebook_size} entries: its words have to be the codebook."
             )
-        self._check_length(config.image_seq_length)
-
-    def _check_length(self, length: int) -> None:
-        limit = _longest_sentence(self.masked_lm)
-        if limit is not None and length > limit:
-            raise ValueError(
-                f"An image is {length} tokens, but the masked language model reads {limit}: make images smaller or "
-                "tokens larger (more levels in block_out_channels)."
-            )
+        _check_length(masked_lm, config.image_seq_length)
 
     @property
     def _prior(self) -> PreTrainedModel | None:
@@ -117,7 +112,7 @@ class LQAEModel(V2LModel):
             ValueError: If there are more codes than the language model reads.
         """
         if self._prior is not None:
-            sentence = self._sentence(codes)
+            sentence = _as_sentence(self._prior, codes)
             hidden = self._prior.base_model(inputs_embeds=sentence).last_hidden_state
             codes = _as_maps(hidden, codes)
         return super().decode_codes(codes, context)
@@ -130,10 +125,10 @@ class LQAEModel(V2LModel):
         count = round(config.mask_ratio * codes.tokens[0].numel())
         if self._prior is None or not self.training or count == 0:
             return self.decode_codes(quantized, context), []
-        sentence, tokens = self._sentence(quantized), codes.tokens.flatten(1)
+        sentence, tokens = _as_sentence(self._prior, quantized), codes.tokens.flatten(1)
         places = torch.rand(tokens.shape, device=tokens.device).topk(count, dim=1).indices
         masked = torch.zeros_like(tokens, dtype=torch.bool).scatter(1, places, True)
-        mask = self.local_quantizer.codebook[config.mask_token_id].to(sentence)
+        mask = self._require_local_half().codebook[config.mask_token_id].to(sentence)
         sentence = torch.where(masked[..., None], mask, sentence)
         if config.mlm_loss_weight == 0:
             hidden, terms = self._prior.base_model(inputs_embeds=sentence).last_hidden_state, []
@@ -143,16 +138,28 @@ class LQAEModel(V2LModel):
             terms = [config.mlm_loss_weight * F.cross_entropy(read.logits[masked].float(), tokens[masked])]
         return super().decode_codes(_as_maps(hidden, quantized), context), terms
 
-    def _sentence(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes [B, D, h, w] row by row, as the language model takes them: [B, h * w, D]."""
-        sentence = codes.flatten(2).transpose(1, 2)
-        self._check_length(sentence.shape[1])
-        return sentence.to(self._prior.get_input_embeddings().weight.dtype)
+
+def _as_sentence(masked_lm: PreTrainedModel, codes: torch.Tensor) -> torch.Tensor:
+    """Codes [B, D, h, w] row by row, as the language model takes them: [B, h * w, D]."""
+    sentence = codes.flatten(2).transpose(1, 2)
+    _check_length(masked_lm, sentence.shape[1])
+    words = masked_lm.get_input_embeddings()
+    assert isinstance(words.weight, torch.Tensor)  # a table's
+    return sentence.to(words.weight.dtype)
 
 
 def _as_maps(hidden: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """Hidden states [B, h * w, D] as maps of the shape of `codes`, [B, D, h, w]."""
     return hidden.transpose(1, 2).reshape(codes.shape)
+
+
+def _check_length(masked_lm: PreTrainedModel, length: int) -> None:
+    limit = _longest_sentence(masked_lm)
+    if limit is not None and length > limit:
+        raise ValueError(
+            f"An image is {length} tokens, but the masked language model reads {limit}: make images smaller or "
+            "tokens larger (more levels in block_out_channels)."
+        )
 
 
 def _longest_sentence(masked_lm: PreTrainedModel) -> int | None:

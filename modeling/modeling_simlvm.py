@@ -5,11 +5,12 @@ whose shapes it takes by config. Level 4.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -49,16 +50,17 @@ class CodebookEmbedding(nn.Module):
         self.projection = nn.Linear(config.vq_config.codebook_dim, width, bias=False)
         self.specials = nn.Embedding(len(self.special_ids), width) if self.special_ids else None
 
-    def forward(self, ids: torch.LongTensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """[..., H] of ids [...]; what is neither an image token's nor a special id is taken for the nearest token's."""
         tokens = (ids - self.offset).clamp(0, self.codebook_size - 1)
         found = self.projection(self.codes.to(self.projection.weight.dtype)[tokens])
-        for row, number in enumerate(self.special_ids):
-            found = torch.where((ids == number)[..., None], self.specials.weight[row], found)
+        if self.specials is not None:
+            for row, number in enumerate(self.special_ids):
+                found = torch.where((ids == number)[..., None], self.specials.weight[row], found)
         return found
 
 
-class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMixin):
+class SimLVMForVisualSentence(SentenceGeneration):
     """An image tokenizer and a language model over its tokens.
 
     Example:
@@ -68,10 +70,11 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         >>> processor.postprocess(model.draw(found.image_tokens[:, 0]))[0].save("mask.png")
     """
 
+    config: SimLVMConfig
     config_class = SimLVMConfig
     base_model_prefix = "simlvm"
     main_input_name = "input_ids"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -83,7 +86,8 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         super().__init__(config)
         self.vqgan = VQGANModel(config.vq_config)
         if config.text_config.model_type == "visual_gru":
-            self.language_model = VisualGRUForCausalLM(config.text_config)
+            text_config: Any = config.text_config  # of the class that its model_type names
+            self.language_model = VisualGRUForCausalLM(text_config)
         else:
             self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         if config.embedding == "codebook":
@@ -190,9 +194,9 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         """The language model's head."""
         return self.language_model.get_output_embeddings()
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Puts another head on the language model."""
-        self.language_model.set_output_embeddings(value)
+        self.language_model.set_output_embeddings(new_embeddings)
 
     @torch.no_grad()
     def tokenize(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -224,7 +228,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         every = torch.arange(self.config.codebook_size, device=self.vqgan.device)
         return self.vqgan.quantizer.lookup(every[None, None])[0, :, 0].T
 
-    def fill(self, input_ids: torch.LongTensor, pixel_values: torch.Tensor | None) -> torch.LongTensor:
+    def fill(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None) -> torch.Tensor:
         """Ids with the pictures' tokens in their places.
 
         Args:
@@ -242,20 +246,20 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
                 f"The sentences have places for {wanted} image tokens, but {count} pictures of {size} tokens were "
                 "given: make both with this model's processor."
             )
-        if wanted == 0:
+        if wanted == 0 or pixel_values is None:
             return input_ids
         ids = self.converter.to_ids(self.tokenize(pixel_values)).to(input_ids.device)
         return input_ids.masked_scatter(places, ids)
 
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         cache: Cache | None = None,
@@ -279,9 +283,12 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         past_key_values = one_cache(cache, past_key_values)
         past = 0 if past_key_values is None else past_key_values.get_seq_length()
         if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("Give either input_ids or inputs_embeds.")
             input_ids = self.fill(input_ids, pixel_values)
             inputs_embeds = self.language_model.get_input_embeddings()(input_ids)
-        position_ids = positions(attention_mask, position_ids, past, *inputs_embeds.shape[:2], inputs_embeds.device)
+        batch, length = inputs_embeds.shape[:2]
+        position_ids = positions(attention_mask, position_ids, past, batch, length, inputs_embeds.device)
         if self.grid_embedding is not None:
             begins = int(self.converter.begin_id is not None)
             places = (position_ids - begins) % self.config.tokens_per_image
@@ -293,7 +300,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
                 past_key_values = DynamicCache(config=self.config.text_config)
             history = self._remember(input_ids, past_key_values)
             images = AlignedImages(history, attention_mask, position_ids, self.converter, self.config.tokens_per_image)
-            inputs_embeds = inputs_embeds + self._aligned(images, past_key_values)
+            inputs_embeds = inputs_embeds + self._aligned(self.aligned_embedding, images, past_key_values)
         decoder, head = self.language_model.base_model, self.get_output_embeddings()
         found = decoder(
             inputs_embeds=inputs_embeds,
@@ -316,7 +323,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
                 loss = loss + self.vqgan(pixel_values).loss
         return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: cache_of(found)})
 
-    def _remember(self, ids: torch.LongTensor, cache: Cache | None) -> torch.LongTensor:
+    def _remember(self, ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
         """All ids [B, P + L] so far; they are kept in the cache, behind the language model's own layers."""
         if cache is None:
             return ids
@@ -326,7 +333,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         kept = ids[:, None, :, None].float()  # exact below 2 ** 24
         return cache.layers[place].update(kept, kept[..., :0])[0][:, 0, :, 0].long()
 
-    def _aligned(self, images: AlignedImages, cache: Cache | None) -> torch.Tensor:
+    def _aligned(self, embedding: nn.Module, images: AlignedImages, cache: Cache | None) -> torch.Tensor:
         """Embeddings [B, L, H] of what stands one image before the tokens to come; zeros where there is none."""
         if not bool(images.there.any()):
             return images.there[..., None].to(self.dtype)
@@ -335,11 +342,11 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
         layer = None if cache is None else cache.layers[place]
         # while an image is written those before stay the same: what was found of them is kept beside their tokens
         kept, found = getattr(layer, "aligned", (None, None))
-        if not windows.show_the_same(kept):
-            if isinstance(self.aligned_embedding, NeighbourhoodReader):
-                found = self.aligned_embedding(windows.tokens, windows.wanted, windows.before)
+        if found is None or not windows.show_the_same(kept):
+            if isinstance(embedding, NeighbourhoodReader):
+                found = embedding(windows.tokens, windows.wanted, windows.before)
             else:
-                found = self.aligned_embedding(windows.tokens)
+                found = embedding(windows.tokens)
             if layer is not None:
                 layer.aligned = (windows, found)
         return found[windows.numbers, images.place] * images.there[..., None]
@@ -371,7 +378,7 @@ class SimLVMForVisualSentence(SentenceGeneration, PreTrainedModel, GenerationMix
 
 def positions(
     mask: torch.Tensor | None, given: torch.Tensor | None, past: int, batch: int, length: int, device: torch.device
-) -> torch.LongTensor:
+) -> torch.Tensor:
     """[B or 1, L] int64, places in the sentence: those given, else counted without padding."""
     if given is not None:
         return given

@@ -7,6 +7,8 @@ down from this project's knowledge of the paper; its weight is fixed here, where
 perceptual and the adversarial loss of training see the whole pyramid's image only. Level 5.
 """
 
+from typing import Any
+
 import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -41,10 +43,12 @@ class SPAEModel(V2LModel):
         >>> coarse, fine = model.decode(tokens[..., :341]), model.decode(tokens)
     """
 
+    config: SPAEConfig
     config_class = SPAEConfig
     base_model_prefix = "spae"
 
     def build_quantizer(self, config: SPAEConfig) -> PyramidQuantizer:
+        assert config.local_codebook_size is not None  # else there is no local half to build
         return PyramidQuantizer(
             config.local_codebook_size,
             config.local_embedding_dim,
@@ -79,8 +83,8 @@ class SPAEModel(V2LModel):
         Raises:
             ValueError: As of `V2LModel.decode`; if T' is another number; or if `known` is given with a pyramid.
         """
-        self._require_local_half()
-        if self.local_quantizer.is_pyramid:
+        quantizer = self._require_local_half()
+        if isinstance(quantizer, PyramidQuantizer) and quantizer.is_pyramid:
             if known is not None:
                 raise ValueError(
                     "known was given, but a position's code is the mean of tokens of several layers, so none can be "
@@ -125,7 +129,8 @@ class SPAEModel(V2LModel):
             output = self.encode(None, global_pixel_values, num_global_tokens, excluded_labels)
         context = self._check_embeds(output.image_embeds, len(pixel_values))
         found = self.reconstruct(pixel_values, context, quantize)
-        return V2LOutput(local_tokens=found.pop("tokens"), **found, **output)
+        filled: dict[str, Any] = {**found, **output}
+        return V2LOutput(local_tokens=filled.pop("tokens"), **filled)
 
     def _check_embeds(self, image_embeds: torch.Tensor | None, count: int) -> torch.Tensor | None:
         """The images' embeddings as [B, 1, D], one vector beside each image; None where they are of no use."""
@@ -207,7 +212,7 @@ class SPAEModel(V2LModel):
             with torch.no_grad():
                 similarities = image_embeds.float() @ self._word_directions().T
                 low, high = similarities.aminmax(dim=1, keepdim=True)
-            codes = self.local_quantizer.codebook.float()
+            codes = self._require_local_half().codebook.float()
             losses = []
             for threshold, latents in zip(
                 config.semantic_thresholds, layer_latents[: config.semantic_layers], strict=True
@@ -219,7 +224,7 @@ class SPAEModel(V2LModel):
 
     def _word_directions(self) -> torch.Tensor:
         """The codebook's entries [K, D] in the frame of `image_embeds`, of length 1."""
-        codes = self.local_quantizer.codebook.float()
+        codes = self._require_local_half().codebook.float()
         if self.global_quantizer is not None and self.global_quantizer.image_center.any():
             codes = codes - codes.mean(0)
         return F.normalize(codes, dim=1)

@@ -10,6 +10,7 @@ and ids of one. Level 4.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from torch import nn
 from .configuration_v2l import V2LConfig
 from .convolutional_codec import as_token_maps
 from .image_codec import ImageCodecModel, ImageCodecOutput
-from .image_tower_v2l import build_image_tower
+from .image_tower_v2l import ImageTower, build_image_tower
 from .quantization_v2l import GlobalQuantizer
 from .vector_quantization import VectorQuantizer
 from .vocabulary_v2l import LocalVocabulary, WordVocabulary
@@ -36,12 +37,12 @@ class V2LOutput(ImageCodecOutput):
         image_embeds: [B, D] float32, L2-normalised, in the codebook's (centred) frame.
     """
 
-    local_tokens: torch.LongTensor | None = None
-    global_tokens: torch.LongTensor | None = None
-    global_distances: torch.FloatTensor | None = None
+    local_tokens: torch.Tensor | None = None
+    global_tokens: torch.Tensor | None = None
+    global_distances: torch.Tensor | None = None
     global_words: list[list[str]] | None = None
     global_token_ids: list[list[list[int]]] | None = None
-    image_embeds: torch.FloatTensor | None = None
+    image_embeds: torch.Tensor | None = None
 
 
 class V2LModel(ImageCodecModel):
@@ -64,10 +65,11 @@ class V2LModel(ImageCodecModel):
         >>> pixel_values = model.decode(output.local_tokens, output.global_tokens)
     """
 
+    config: V2LConfig
     config_class = V2LConfig
     base_model_prefix = "v2l"
     main_input_name = "global_pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     _supports_sdpa = True
     # named one by one: a module's name would turn its integer buffers into floats as well
     _keep_in_fp32_modules_strict = [
@@ -76,6 +78,11 @@ class V2LModel(ImageCodecModel):
         "local_quantizer.codebook",
         "local_quantizer.projector",
     ]
+    image_tower: ImageTower | None
+    global_quantizer: GlobalQuantizer | None
+    local_quantizer: VectorQuantizer | None
+    vocabulary: WordVocabulary | None
+    local_vocabulary: LocalVocabulary | None
 
     def __init__(
         self,
@@ -89,7 +96,9 @@ class V2LModel(ImageCodecModel):
             self.image_tower = build_image_tower(config.encoder_type, config.encoder_config)
         if config.encoder_type is not None or config.cross_attention is not None:
             self.global_quantizer = GlobalQuantizer(config.num_words, config.embedding_dim)
-        self.encoder = self.quant_conv = self.local_quantizer = self.post_quant_conv = self.decoder = None
+        self.local_quantizer = None
+        for name in ("encoder", "quant_conv", "post_quant_conv", "decoder"):
+            setattr(self, name, None)  # who uses them asks for a local half first
         if config.local_codebook_size is not None:
             self._build_local_half(config)
         self.vocabulary = self.local_vocabulary = None
@@ -110,6 +119,7 @@ class V2LModel(ImageCodecModel):
 
     def build_quantizer(self, config: V2LConfig) -> VectorQuantizer:
         """The quantizer of the local half; a subclass may have another."""
+        assert config.local_codebook_size is not None  # else there is no local half to build
         return VectorQuantizer(
             config.local_codebook_size,
             config.local_embedding_dim,
@@ -125,10 +135,10 @@ class V2LModel(ImageCodecModel):
         Raises:
             ValueError: If there is no local half, or its codebook is trained.
         """
-        self._require_local_half()
+        quantizer = self._require_local_half()
         if self.config.local_codebook_trainable:
             raise ValueError("The local codebook is trained with its projector, so the two cannot become one.")
-        self.local_quantizer.fold_projector()
+        quantizer.fold_projector()
         self.config.local_projector = False
         self.config.local_embedding_dim = self.config.local_latent_dim
 
@@ -139,8 +149,7 @@ class V2LModel(ImageCodecModel):
 
     @property
     def codec_quantizer(self) -> VectorQuantizer:
-        self._require_local_half()
-        return self.local_quantizer
+        return self._require_local_half()
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, GlobalQuantizer):
@@ -213,7 +222,7 @@ class V2LModel(ImageCodecModel):
             vocabulary: The N words.
         """
         self.set_vocabulary(vocabulary)
-        self.global_quantizer.load_state_dict(
+        self._require_global_codebook().load_state_dict(
             {"codebook": embeddings, "image_center": image_center, "groups": torch.tensor(vocabulary.groups)}
         )
 
@@ -248,6 +257,8 @@ class V2LModel(ImageCodecModel):
         Raises:
             ValueError: If a tensor of the tower is missing.
         """
+        if self.image_tower is None:
+            raise ValueError("This V2L model has no image tower (encoder_type is None).")
         missing = [key for key in self.image_tower.state_dict() if key not in state_dict]
         if missing:
             raise ValueError(f"The encoder lacks {len(missing)} tensors of the image tower, the first is {missing[0]}.")
@@ -275,40 +286,51 @@ class V2LModel(ImageCodecModel):
             ValueError: If no view is given that the model has a half for, a shape is wrong, or k exceeds the
                 distinct words.
         """
-        has_local = pixel_values is not None and self.local_quantizer is not None
-        has_global = global_pixel_values is not None and self.image_tower is not None
-        if not has_local and not has_global:
-            self._refuse(pixel_values, global_pixel_values)
-        output = V2LOutput()
-        if has_global:
-            output = self._encode_global(global_pixel_values, num_global_tokens, excluded_labels)
-        if has_local:
+        found = None
+        if global_pixel_values is not None and self.image_tower is not None:
+            found = self._encode_global(self.image_tower, global_pixel_values, num_global_tokens, excluded_labels)
+        if pixel_values is not None and self.local_quantizer is not None:
+            found = V2LOutput() if found is None else found
             latents = self.encode_pixels(pixel_values)
-            output["latents"], output["local_tokens"] = latents, self.local_quantizer.assign(latents)
-        return output
+            found["latents"], found["local_tokens"] = latents, self.local_quantizer.assign(latents)
+        if found is None:
+            self._refuse(pixel_values, global_pixel_values)
+        return found
 
-    def _refuse(self, pixel_values: torch.Tensor | None, global_pixel_values: torch.Tensor | None) -> None:
+    def _refuse(self, pixel_values: torch.Tensor | None, global_pixel_values: torch.Tensor | None) -> NoReturn:
         if pixel_values is None and global_pixel_values is None:
             raise ValueError("No image was given: pass pixel_values, global_pixel_values or both.")
         missing = "image tower, so it has no global" if pixel_values is None else "local half, so it has no local"
         given = "global_pixel_values" if pixel_values is None else "pixel_values"
         raise ValueError(f"This V2L model has no {missing} tokens for {given}.")
 
-    def _require_local_half(self) -> None:
+    def _require_local_half(self) -> VectorQuantizer:
+        """The local half's quantizer."""
         if self.local_quantizer is None:
             raise ValueError("This V2L model has no local half (local_codebook_size is None), so it makes no images.")
+        return self.local_quantizer
+
+    def _require_global_codebook(self) -> GlobalQuantizer:
+        if self.global_quantizer is None:
+            raise ValueError("This V2L model has no global codebook (encoder_type and cross_attention are None).")
+        return self.global_quantizer
 
     def _encode_global(
-        self, global_pixel_values: torch.Tensor, num_global_tokens: int | None, excluded_labels: torch.Tensor | None
+        self,
+        image_tower: ImageTower,
+        global_pixel_values: torch.Tensor,
+        num_global_tokens: int | None,
+        excluded_labels: torch.Tensor | None,
     ) -> V2LOutput:
         if global_pixel_values.ndim != 4 or global_pixel_values.shape[1] != 3:
             raise ValueError(
                 f"global_pixel_values must be (batch, 3, height, width), got {tuple(global_pixel_values.shape)}: "
                 "pass the images through the model's image processor."
             )
-        image_embeds = self.image_tower(global_pixel_values, excluded_labels)
+        quantizer = self._require_global_codebook()
+        image_embeds = image_tower(global_pixel_values, excluded_labels)
         count = self.config.num_global_tokens if num_global_tokens is None else num_global_tokens
-        tokens, distances = self.global_quantizer(image_embeds, count)
+        tokens, distances = quantizer(image_embeds, count)
         words = token_ids = None
         if self.vocabulary is not None:
             rows = tokens.tolist()
@@ -319,7 +341,7 @@ class V2LModel(ImageCodecModel):
             global_distances=distances,
             global_words=words,
             global_token_ids=token_ids,
-            image_embeds=self.global_quantizer.center(image_embeds),
+            image_embeds=quantizer.center(image_embeds),
         )
 
     @torch.no_grad()
@@ -345,9 +367,9 @@ class V2LModel(ImageCodecModel):
             ValueError: If there is no local half, a shape is wrong, a token is outside its codebook, or global
                 tokens are missing where the decoder cannot do without.
         """
-        self._require_local_half()
+        quantizer = self._require_local_half()
         tokens = as_token_maps(local_tokens, self.config.grid_size)
-        codes = self.local_quantizer.lookup(tokens)
+        codes = quantizer.lookup(tokens)
         if known is not None:
             if known.shape != local_tokens.shape:
                 raise ValueError(f"known must be {tuple(local_tokens.shape)} as the tokens, got {tuple(known.shape)}.")
@@ -383,7 +405,8 @@ class V2LModel(ImageCodecModel):
         if global_tokens is None and global_pixel_values is not None and self.image_tower is not None:
             output = self.encode(None, global_pixel_values, num_global_tokens, excluded_labels)
         found = self.reconstruct(pixel_values, self._context(output.global_tokens), quantize)
-        return V2LOutput(local_tokens=found.pop("tokens"), **found, **output)
+        filled: dict[str, Any] = {**found, **output}
+        return V2LOutput(local_tokens=filled.pop("tokens"), **filled)
 
     def _context(self, global_tokens: torch.Tensor | None) -> torch.Tensor | None:
         """The embeddings [B, k, Dg] that the decoder looks at, of global tokens [B, k]."""
@@ -391,7 +414,7 @@ class V2LModel(ImageCodecModel):
         if attention is None:
             return None
         if global_tokens is not None:
-            return self.global_quantizer.codebook[global_tokens]
+            return self._require_global_codebook().codebook[global_tokens]
         if attention.is_residual:
             return None
         raise ValueError(

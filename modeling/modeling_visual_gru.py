@@ -4,10 +4,13 @@ It is called like any causal language model of transformers, with the same cache
 a layer's outputs are kept as attention keeps its keys, and can be repeated, reordered and cut off likewise. Level 1.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
@@ -42,7 +45,9 @@ class GRULayer(nn.Module):
         batch, _, width = hidden.shape
         before = hidden.new_zeros(batch, width)
         if past_key_values is not None and past_key_values.get_seq_length(self.cache_layer):
-            before = past_key_values.layers[self.cache_layer].keys[:, 0, -1]
+            layer = past_key_values.layers[self.cache_layer]
+            assert isinstance(layer, CacheLayerMixin) and layer.keys is not None  # it has a length
+            before = layer.keys[:, 0, -1]
         inputs = self.norm(hidden)
         if order is None:
             states, _ = self.gru(inputs, before.unsqueeze(0).contiguous())
@@ -167,7 +172,7 @@ class VisualGRUPreTrainedModel(PreTrainedModel):
     config_class = VisualGRUConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     _supports_sdpa = True
     _no_split_modules = ["GRULayer", "CausalAttention"]
 
@@ -182,7 +187,7 @@ class VisualGRUModel(VisualGRUPreTrainedModel):
 
     def __init__(self, config: VisualGRUConfig):
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
         first_state = config.num_attention_layers  # attention comes first in the cache: its length is the cache's
         self.gru_layers = nn.ModuleList(GRULayer(config, first_state + place) for place in range(config.num_gru_layers))
         self.attention_layers = nn.ModuleList(
@@ -201,11 +206,11 @@ class VisualGRUModel(VisualGRUPreTrainedModel):
 
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         cache: Cache | None = None,
         **kwargs,
@@ -246,7 +251,8 @@ class VisualGRUModel(VisualGRUPreTrainedModel):
             hidden = layer(hidden, order, past_key_values)
         for layer in self.attention_layers:
             hidden = layer(hidden, mask, position_ids, past_key_values)
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **{CACHE: past_key_values})
+        kept: dict[str, Any] = {CACHE: past_key_values}
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden), **kept)
 
 
 def recurrent_order(
@@ -275,25 +281,25 @@ class VisualGRUForCausalLM(VisualGRUPreTrainedModel, GenerationMixin):
     def __init__(self, config: VisualGRUConfig):
         super().__init__(config)
         self.model = VisualGRUModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
         """The head."""
         return self.lm_head
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Puts another head into its place."""
-        self.lm_head = value
+        self.lm_head = new_embeddings
 
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         cache: Cache | None = None,

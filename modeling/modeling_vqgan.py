@@ -11,7 +11,7 @@ import torch
 from .configuration_vqgan import VQGANConfig
 from .convolutional_codec import as_token_maps
 from .image_codec import ImageCodecModel, ImageCodecOutput
-from .vector_quantization import VectorQuantizer
+from .vector_quantization import GIVEN, VectorQuantizer
 
 
 @dataclass
@@ -22,7 +22,7 @@ class VQGANOutput(ImageCodecOutput):
         image_tokens: [B, h, w] int64 in [0, K).
     """
 
-    image_tokens: torch.LongTensor | None = None
+    image_tokens: torch.Tensor = GIVEN
 
 
 class VQGANModel(ImageCodecModel):
@@ -35,10 +35,11 @@ class VQGANModel(ImageCodecModel):
         >>> processor.postprocess(model.decode(tokens))[0].save("again.png")
     """
 
+    config: VQGANConfig
     config_class = VQGANConfig
     base_model_prefix = "vqgan"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     _supports_sdpa = True
     _keep_in_fp32_modules_strict = ["quantizer.codebook", "quantizer.projector"]
 

@@ -7,6 +7,7 @@ the product's rounding error is measured by its differences, so that the answer 
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -107,8 +108,8 @@ def _settle(
 
 def _unit_roundoff(device: torch.device) -> float:
     """Relative error of one multiplication in a float32 matrix product, which may be computed in TF32 or bfloat16."""
-    backend = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
-    precision = backend.fp32_precision
+    backends: Any = torch.backends  # some attributes are made when it is imported
+    precision = (backends.cuda if device.type == "cuda" else backends.mkldnn).matmul.fp32_precision
     if precision == "none":  # not set for this backend
-        precision = torch.backends.fp32_precision
+        precision = backends.fp32_precision
     return {"tf32": 2.0**-11, "bf16": 2.0**-8}.get(precision, 2.0**-24)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -222,7 +223,7 @@ class SimLVMProcessor(ProcessorMixin):
         return {"known_pixel_values": pixels, "known_rows": known}
 
 
-def as_picture(given: object) -> Image.Image:
+def as_picture(given: Any) -> Image.Image:
     """One picture as 8-bit RGB.
 
     Raises:

@@ -51,15 +51,16 @@ class V2LProcessor(ProcessorMixin):
         if self.vocabulary is None:
             raise ValueError("This processor has no vocabulary: load it from a model folder that has a codebook.json.")
         rows = global_tokens.tolist() if isinstance(global_tokens, torch.Tensor) else global_tokens
-        return [[self._word(token) for token in row] for row in rows]
+        return [[self._word(self.vocabulary, token) for token in row] for row in rows]
 
-    def _word(self, token: int) -> str:
-        if not 0 <= token < len(self.vocabulary):
+    @staticmethod
+    def _word(vocabulary: WordVocabulary, token: int) -> str:
+        if not 0 <= token < len(vocabulary):
             raise ValueError(
-                f"global_tokens must lie in [0, {len(self.vocabulary)}), found {token}: it is no place in the codebook "
+                f"global_tokens must lie in [0, {len(vocabulary)}), found {token}: it is no place in the codebook "
                 "(the language model's own ids are another matter, see `global_token_ids`)."
             )
-        return self.vocabulary.words[token]
+        return vocabulary.words[token]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from .vector_quantization import (
+    GIVEN,
     VectorQuantizer,
     VectorQuantizerOutput,
     _pass_straight,
@@ -33,8 +34,8 @@ class PyramidQuantizerOutput(VectorQuantizerOutput):
             positions and what the layers before left of them; with the latents' gradient.
     """
 
-    prefixes: tuple[torch.FloatTensor, ...] | None = None
-    layer_latents: tuple[torch.FloatTensor, ...] | None = None
+    prefixes: tuple[torch.Tensor, ...] = GIVEN
+    layer_latents: tuple[torch.Tensor, ...] = GIVEN
 
 
 class PyramidQuantizer(VectorQuantizer):

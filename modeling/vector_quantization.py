@@ -6,7 +6,9 @@ projector; SimVQ, Zhu et al. 2024 (https://arxiv.org/abs/2411.02038), which find
 codebook; rotation trick, Fifty et al. 2024 (https://arxiv.org/abs/2410.06424), section 4. Level 1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +19,8 @@ from transformers.utils import ModelOutput
 from .nearest_code import nearest_codes
 
 GRADIENTS = ("straight-through", "rotation")
+# Default of fields that are always given: an output's fields need one.
+GIVEN: Any = None
 
 
 @dataclass
@@ -32,12 +36,12 @@ class VectorQuantizerOutput(ModelOutput):
         codebook_perplexity: Scalar float32 in [1, K], exp of the entropy of the entries' frequencies.
     """
 
-    quantized: torch.FloatTensor | None = None
-    tokens: torch.LongTensor | None = None
-    codebook_loss: torch.FloatTensor | None = None
-    commitment_loss: torch.FloatTensor | None = None
-    codebook_usage: torch.FloatTensor | None = None
-    codebook_perplexity: torch.FloatTensor | None = None
+    quantized: torch.Tensor = GIVEN
+    tokens: torch.Tensor = GIVEN
+    codebook_loss: torch.Tensor = GIVEN
+    commitment_loss: torch.Tensor = GIVEN
+    codebook_usage: torch.Tensor = GIVEN
+    codebook_perplexity: torch.Tensor = GIVEN
 
 
 class VectorQuantizer(nn.Module):
@@ -60,6 +64,9 @@ class VectorQuantizer(nn.Module):
     Raises:
         ValueError: If the widths differ without a projector, or `gradient` is neither.
     """
+
+    codebook: torch.Tensor
+    projector: nn.Linear | None
 
     def __init__(
         self,
@@ -86,8 +93,8 @@ class VectorQuantizer(nn.Module):
         else:
             self.register_buffer("codebook", entries)
         self.projector = nn.Linear(embedding_dim, latent_dim, bias=projector_bias) if projector else None
-        if projector:
-            self.projector.is_projector = True  # for who starts modules one by one: `reset_parameters` sees to it
+        if self.projector is not None:  # told apart for who starts modules one by one: `reset_parameters` sees to it
+            vars(self.projector)["is_projector"] = True
         self._projection_cache: _ProjectionCache | None = None
 
     def reset_parameters(self) -> None:
@@ -123,7 +130,8 @@ class VectorQuantizer(nn.Module):
             spread = torch.randn(self.codebook.shape, generator=generator).to(rows) * rows.std(0)
             self.codebook.copy_(rows[picks.to(rows.device)] + 0.1 * spread)  # no two entries the same
             return
-        centred = self.projector.bias is not None
+        bias = self.projector.bias
+        centred = bias is not None
         code_mean, code_axes, code_scales = _principal_axes(self.codebook, centred)
         mean, axes, scales = _principal_axes(rows, centred)
         shared = min(len(scales), len(code_scales))
@@ -131,8 +139,8 @@ class VectorQuantizer(nn.Module):
             :, :shared
         ].T
         self.projector.weight.copy_(weight)
-        if centred:
-            self.projector.bias.copy_(mean - weight @ code_mean)
+        if bias is not None:
+            bias.copy_(mean - weight @ code_mean)
 
     def forward(self, latents: torch.Tensor) -> VectorQuantizerOutput:
         """Replaces each latent by the nearest entry, in float32 also under autocast.
@@ -180,16 +188,16 @@ class VectorQuantizer(nn.Module):
                 f"Image tokens must lie in [0, {size}), found {low if low < 0 else high}: these may be ids of another "
                 "vocabulary."
             )
-        entries = F.embedding(tokens, self.codebook.float())
-        if self.projector is not None:
-            entries = self._project(entries)
+        entries = self._project(F.embedding(tokens, self.codebook.float()))
         return entries.permute(0, 3, 1, 2)
 
     def _project(self, entries: torch.Tensor) -> torch.Tensor:
+        if self.projector is None:
+            return entries
         bias = self.projector.bias
         return F.linear(entries, self.projector.weight.float(), None if bias is None else bias.float())
 
-    def _codes_to_search(self):
+    def _codes_to_search(self) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor] | None]:
         """The entries to compare with, and how each tile of them is projected first.
 
         In evaluation the projected entries are kept until a weight changes; in training they change with each step.
@@ -237,13 +245,18 @@ class _ProjectionCache:
         self.entries = torch.cat([quantizer._project(tile.float()) for tile in codebook.split(4096)])
         self._codebook = codebook.data_ptr(), _version(codebook)
         # compared by value: an optimizer or an averaging of weights may write past the version counter
-        self._weights = [parameter.detach().clone() for parameter in quantizer.projector.parameters()]
+        self._weights = [parameter.detach().clone() for parameter in _projection_weights(quantizer)]
 
     def is_valid(self, quantizer: VectorQuantizer) -> bool:
         codebook = quantizer.codebook
         if self._codebook != (codebook.data_ptr(), _version(codebook)):
             return False
-        return all(map(torch.equal, self._weights, quantizer.projector.parameters()))
+        return all(map(torch.equal, self._weights, _projection_weights(quantizer)))
+
+
+def _projection_weights(quantizer: VectorQuantizer) -> list[nn.Parameter]:
+    """What the projected entries are made with."""
+    return [] if quantizer.projector is None else list(quantizer.projector.parameters())
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -6,6 +6,7 @@ tokens are numbers of. Knows words and ids, no vectors. Level 0: imports nothing
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class WordVocabulary:
         content = json.dumps([self.words, self.token_ids], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | os.PathLike) -> Path:
         """Writes `codebook.json` into `folder`, one entry a line.
 
         Returns:
@@ -91,7 +92,7 @@ class WordVocabulary:
         return vocabulary
 
     @classmethod
-    def from_pretrained(cls, folder_or_id: str | Path, **kwargs) -> "WordVocabulary | None":
+    def from_pretrained(cls, folder_or_id: str | os.PathLike, **kwargs) -> "WordVocabulary | None":
         """Loads the vocabulary of a saved model.
 
         Args:
@@ -120,7 +121,7 @@ class LocalVocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | os.PathLike) -> Path:
         """Writes `local_vocabulary.json` into `folder`.
 
         Returns:
@@ -138,13 +139,13 @@ class LocalVocabulary:
         return cls(content["words"], content["language_model"])
 
     @classmethod
-    def from_pretrained(cls, folder_or_id: str | Path, **kwargs) -> "LocalVocabulary | None":
+    def from_pretrained(cls, folder_or_id: str | os.PathLike, **kwargs) -> "LocalVocabulary | None":
         """As `WordVocabulary.from_pretrained`."""
         path = _find(folder_or_id, LOCAL_FILE_NAME, kwargs)
         return None if path is None else cls.load(path)
 
 
-def _find(folder_or_id: str | Path, name: str, kwargs: dict) -> str | None:
+def _find(folder_or_id: str | os.PathLike, name: str, kwargs: dict) -> str | None:
     """Path of a saved model's file, fetched where need be; None where it has none."""
     hub_arguments = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
     return cached_file(str(folder_or_id), name, _raise_exceptions_for_missing_entries=False, **hub_arguments)
