@@ -1,13 +1,20 @@
-"""What an installed package must hold: its data files, every package folder, one version, and a wheel that has all."""
+"""What an installed package must hold: its data files, every package folder, one version; and that its wheel works."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import visual_sentence
+
+from .publishing.fresh_environment import FreshEnvironment, make_environment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,14 +33,31 @@ DATA = [
 ]
 # What package indexes take without asking is 100 MB.
 MOST_BYTES = 95_000_000
+# Without colours, and of a width that breaks no line.
+PLAIN = {**os.environ, "NO_COLOR": "1", "COLUMNS": "400"}
+# Run by Python itself when it starts: opening or listing anything below ROOT fails, but for what is below BUT.
+CLOSED = """
+import os, sys
+
+def close(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        if is_below(path, ROOT) and not any(is_below(path, folder) for folder in BUT):
+            raise PermissionError(f"read from the repository: {path}")
+
+def is_below(path, folder):
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+sys.addaudithook(close)
+"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def package_folders(project) -> dict[str, Path]:
     """Package -> its folder in the repository, as setuptools finds it."""
     folders = project["tool"]["setuptools"]["package-dir"]
@@ -70,26 +94,37 @@ def test_the_command_is_where_the_project_says(project):
     assert callable(getattr(__import__(module), name))
 
 
-def test_the_wheel_holds_everything(package_folders, tmp_path):
+@pytest.fixture(scope="session")
+def built(package_folders, tmp_path_factory) -> dict[str, Path]:
+    """What `python -m build` makes of the sources: "sdist", and the "wheel" that is built out of it."""
+    for module in ("build", "twine"):
+        pytest.importorskip(module, reason="needs build and twine (visual-sentence[dev])")
     pytest.importorskip("setuptools", minversion="77", reason="needs setuptools to build a wheel")
+    source, output = (tmp_path_factory.mktemp("build") / name for name in ("source", "dist"))
     # a copy, since building writes beside the sources
     copied = [*(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE")), *package_folders.values()]
-    sources = {path for place in copied for path in ([place] if place.is_file() else place.rglob("*"))}
-    for path in sources:
+    for path in {path for place in copied for path in ([place] if place.is_file() else place.rglob("*"))}:
         if path.is_file() and "__pycache__" not in path.parts:
-            target = tmp_path / "source" / path.relative_to(ROOT)
+            target = source / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    script = "from setuptools.build_meta import build_wheel; print(build_wheel('../wheel'))"
-    (tmp_path / "wheel").mkdir()
-    built = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path / "source", capture_output=True, text=True, check=False
-    )
-    assert built.returncode == 0, built.stderr[-2000:]
-    (wheel,) = (tmp_path / "wheel").glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
+            shutil.copyfile(path, target)
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(source)])
+    (sdist,), (wheel,) = output.glob("*.tar.gz"), output.glob("*.whl")
+    return {"sdist": sdist, "wheel": wheel}
+
+
+def run(command: list[str], **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs a program that has to succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything(built, package_folders):
+    names = set(zipfile.ZipFile(built["wheel"]).namelist())
     assert set(DATA) <= names
-    assert wheel.stat().st_size < MOST_BYTES
+    assert built["wheel"].stat().st_size < MOST_BYTES
     for package, folder in package_folders.items():
         for path in folder.glob("*.py"):
             assert f"{package.replace('.', '/')}/{path.name}" in names
@@ -97,3 +132,61 @@ def test_the_wheel_holds_everything(package_folders, tmp_path):
         "visual_sentence",
         "visual_sentence_cli",
     }
+
+
+@pytest.mark.slow
+def test_the_source_distribution_is_no_larger_than_indexes_take(built):
+    assert built["sdist"].stat().st_size < MOST_BYTES
+    with tarfile.open(built["sdist"]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO"} <= names
+
+
+@pytest.mark.slow
+def test_an_index_would_take_both(built):
+    said = run([sys.executable, "-m", "twine", "check", "--strict", *map(str, built.values())], env=PLAIN).stdout
+    assert said.count("PASSED") == 2
+
+
+@pytest.fixture(scope="session")
+def installed(built, tmp_path_factory) -> FreshEnvironment:
+    """An environment with the wheel, in which nothing can read from the repository."""
+    environment = make_environment(tmp_path_factory.mktemp("installed") / "environment", built["wheel"])
+    closed = f"ROOT, BUT = {str(ROOT)!r}, {[sys.prefix, *site_folders()]!r}\n{CLOSED}"
+    (environment.site_packages / "sitecustomize.py").write_text(closed, encoding="utf-8")
+    return environment
+
+
+def site_folders() -> list[str]:
+    """Where what is installed here lies, which may be inside the repository."""
+    return [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+
+
+@pytest.mark.slow
+def test_the_repository_is_out_of_reach_of_the_wheel(installed, tmp_path):
+    """That is, a reading of it would be noticed."""
+    done = installed.run(["-c", f"open({str(ROOT / 'README.md')!r})"], tmp_path)
+    assert done.returncode == 1 and "PermissionError: read from the repository" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheels_command_says_its_version(installed, project, tmp_path):
+    done = installed.run(["--version"], tmp_path, program="visual-sentence")
+    assert (done.returncode, done.stdout) == (0, f"visual-sentence {project['project']['version']}\n"), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.offline_stack
+def test_the_demo_runs_from_the_wheel_in_an_empty_folder(installed, offline_models, tmp_path):
+    pytest.importorskip("skimage.data", reason="needs scikit-image (visual-sentence[demo])")
+    place = tmp_path / "empty"
+    place.mkdir()
+    settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    done = installed.run(["demo", "--output", "page"], place, settings, program="visual-sentence")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "pictures and page: page/index.html"
+    assert [path.name for path in place.iterdir()] == ["page"]
+    page = (place / "page" / "index.html").read_text(encoding="utf-8")
+    shown = re.findall(r'src="([^"]+)"', page)
+    assert len(shown) > 5 and all((place / "page" / name).is_file() for name in shown)
+    assert '<span class="answer">motorcycle</span>' in page

@@ -7,6 +7,7 @@ installation of the package stays out of sight; a regular one would not, and is 
 
 import os
 import subprocess
+import sys
 import sysconfig
 import venv
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ class FreshEnvironment:
         place: Path,
         environment: Mapping[str, str] | None = None,
         program: str = "python",
-    ) -> subprocess.CompletedProcess:
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a program of the environment, whose caches are in the folder that it runs in.
 
         Args:
@@ -60,26 +61,41 @@ class FreshEnvironment:
         )
 
 
-def make_environment(folder: Path) -> FreshEnvironment:
-    """Makes the environment and sees to it that the package cannot be imported in it.
+def make_environment(folder: Path, wheel: Path | None = None) -> FreshEnvironment:
+    """Makes the environment and sees to it that it holds the package only if a wheel is given, and then that one.
 
     Args:
         folder: Where; it does not exist yet.
+        wheel: What is installed in it, without what it depends on.
 
     Raises:
-        RuntimeError: If the package can be imported there.
+        RuntimeError: If the package is found there, or is not of the wheel.
     """
     venv.create(folder, with_pip=False, symlinks=os.name != "nt")
     made = FreshEnvironment(folder, folder)
     asked = made.run(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder)
     made = replace(made, site_packages=Path(asked.stdout.strip()))
+    if wheel is not None:  # before the rest is in sight, or pip would find the package there
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(made.script("python")),
+            "install",
+            "--no-deps",
+            "--no-index",
+        ]
+        subprocess.run([*pip, "--disable-pip-version-check", "--quiet", str(wheel)], check=True)
     ours = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     (made.site_packages / "everything_else.pth").write_text("".join(f"{path}\n" for path in ours), encoding="utf-8")
+    expected = "None" if wheel is None else str(made.site_packages)
     for package in PACKAGES:
-        found = made.run(["-c", f"import {package}; print({package}.__file__)"], folder)
-        if found.returncode == 0 or f"No module named '{package}'" not in found.stderr:
+        code = f"from importlib.util import find_spec; found = find_spec({package!r}); print(found and found.origin)"
+        found = made.run(["-c", code], folder).stdout.strip()
+        if not found.startswith(expected):
             raise RuntimeError(
-                f"{package} can be imported in the fresh environment ({(found.stdout or found.stderr).strip()}), so "
-                "nothing could be shown there: install it editable (pip install --editable)."
+                f"{package} is found at {found} in the fresh environment, so nothing could be shown there: "
+                "install it editable (pip install --editable)."
             )
     return made
