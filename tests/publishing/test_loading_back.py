@@ -261,6 +261,16 @@ def test_the_same_from_everywhere(hub, saved, make_job, built_repositories, envi
         check_same(found[name], answers, name)
 
 
+def test_push_to_hub_keeps_the_card_that_is_there(push_model, hub, vqgan_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)
+    monkeypatch.setattr(transformers.utils.hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    (vqgan_folder / "evaluation.json").write_text('{"data": "left-out", "n": 200, "psnr": 23.456}')
+    assert push_model(vqgan_folder).status == 0
+    AutoModel.from_pretrained(vqgan_folder).push_to_hub("me/model")
+    card = hub.repositories["me/model"].files()["README.md"].decode()
+    assert "| psnr | 23.46 |" in card and PLACE_OF_COMMIT in card
+
+
 def break_off(hub: HubServer, folder: Path, tmp_path: Path) -> None:
     """Uploads a model, then other weights in vain; and to another repository, in vain at once."""
     places = [tmp_path / name for name in ("whole", "other")]
