@@ -6,6 +6,7 @@ The local view (`pixel_values`) is what the local branch encodes and decodes, th
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,6 +123,11 @@ class V2LImageProcessor(BaseImageProcessor):
         self.global_resample = int(global_resample)
         self.global_mean = list(global_mean)
         self.global_std = list(global_std)
+
+    def __call__(self, images: Picture | Sequence[Picture], *args: Any, **kwargs: Any) -> BatchFeature:
+        """As `preprocess`."""
+        given: Any = images  # of more kinds than transformers' own take
+        return super().__call__(given, *args, **kwargs)
 
     def preprocess(
         self,

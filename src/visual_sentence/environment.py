@@ -298,15 +298,16 @@ def _gpus() -> list[dict[str, Any]]:
     """The accelerators that torch can use; what one does not tell is None."""
     import torch
 
-    if not torch.accelerator.is_available():
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is None:
         return []
-    kind = torch.accelerator.current_accelerator().type
+    kind = accelerator.type
     look = getattr(getattr(torch, kind, None), "get_device_properties", lambda index: None)
     found = []
     for index in range(torch.accelerator.device_count()):
         properties = look(index)
         formats = ["float32", "float16"]
-        if kind == "cuda" and (torch.version.hip or properties.major >= 8):
+        if kind == "cuda" and (torch.version.hip or getattr(properties, "major", 0) >= 8):
             formats.append("bfloat16")
         found.append(
             {

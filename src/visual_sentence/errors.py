@@ -13,5 +13,5 @@ class UserError(ValueError):
         message: What was found, why it matters, what to do. Line breaks are folded into spaces.
     """
 
-    def __init__(self, message: str):
+    def __init__(self, message: object):
         super().__init__(" ".join(str(message).split()))

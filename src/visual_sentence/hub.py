@@ -52,14 +52,16 @@ def build_v2l_model(
             f"cross_attention is {config_fields['cross_attention']!r}, but there are no global words to look at: give "
             "encoder and codebook too."
         )
-    fields = {"encoder_type": None} if encoder is None else _global_fields(encoder, codebook)
+    fields: dict[str, Any] = {"encoder_type": None}
+    if encoder is not None and codebook is not None:
+        fields = _global_fields(encoder, codebook)
     if local_codebook is not None:
         if "language_model" not in config_fields:
             _check_language_models(fields.get("language_model"), local_codebook.vocabulary.language_model)
         fields["local_codebook_size"], fields["local_embedding_dim"] = local_codebook.embeddings.shape
         fields["language_model"] = local_codebook.vocabulary.language_model or fields.get("language_model")
     model = V2LModel(V2LConfig(**{**fields, **config_fields})).eval()
-    if encoder is not None:
+    if encoder is not None and codebook is not None:
         model.load_tower(encoder.tower.state_dict())
         model.load_codebook(codebook.embeddings, codebook.image_center, codebook.vocabulary())
     if local_codebook is not None:
@@ -85,15 +87,17 @@ def save_v2l_model(
     """
     model = build_v2l_model(encoder, codebook, local_codebook, **config_fields)
     model.save_pretrained(folder)
-    V2LProcessor(_image_processor(encoder, model.config)).save_pretrained(folder)
+    V2LProcessor(_image_processor(encoder, model.config.image_size)).save_pretrained(folder)
 
 
-def _image_processor(encoder: JointEncoder | None, config: V2LConfig) -> V2LImageProcessor:
-    """The encoder's own global view, and the local view that the config names."""
+def _image_processor(encoder: JointEncoder | None, local_size: int) -> V2LImageProcessor:
+    """The encoder's own global view, and a local view of so many pixels a side."""
     if encoder is None:
-        return V2LImageProcessor(local_size=config.image_size, do_global_view=False)
+        return V2LImageProcessor(local_size=local_size, do_global_view=False)
     settings = encoder.image_processor.to_dict()
-    return V2LImageProcessor.from_dict({**settings, "local_size": config.image_size})
+    processor = V2LImageProcessor.from_dict({**settings, "local_size": local_size})
+    assert isinstance(processor, V2LImageProcessor)  # and no pair, as what was not used was not asked for
+    return processor
 
 
 def _global_fields(encoder: JointEncoder, codebook: GlobalCodebook) -> dict[str, Any]:

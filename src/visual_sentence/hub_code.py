@@ -199,7 +199,7 @@ def flatten(module: Module) -> str:
             expected.add("errors")
         if module.is_flat_already:
             continue
-        first, last = node.lineno - 1, node.end_lineno
+        first, last = node.lineno - 1, node.end_lineno or node.lineno
         before, behind = lines[first].encode()[: node.col_offset], lines[last - 1].encode()[node.end_col_offset :]
         if before.strip() or (behind.strip() and not behind.strip().startswith(b"#")):
             raise ValueError(f"{module.path}, line {node.lineno}: a relative import must stand on lines of its own.")
@@ -257,11 +257,10 @@ def relative_imports(module: Module) -> list[tuple[ast.ImportFrom, list[Import]]
     for node in ast.walk(parsed(module.path)):
         absolute = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.level == 0:
-            absolute = [node.module]
+            absolute = [node.module or ""]
         if any(name.partition(".")[0] == PACKAGE for name in absolute):
-            raise ValueError(
-                f"{module.path}, line {node.lineno}: inside the package imports must be relative to travel."
-            )
+            line = getattr(node, "lineno", None)
+            raise ValueError(f"{module.path}, line {line}: inside the package imports must be relative to travel.")
         if not isinstance(node, ast.ImportFrom) or node.level == 0:
             continue
         source = ".".join(part for part in (absolute_name(package, node.level), node.module) if part)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from itertools import count as counting
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, IterableDataset, load_dataset, load_from_disk
 from datasets import Image as ImageFeature
@@ -50,8 +51,8 @@ def open_image(path: str | Path) -> Image.Image:
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(
-            f"{path} claims a size beyond {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which may be an attack and would fill "
-            "the memory: scale it down first."
+            f"{path} claims a size beyond {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which may be an attack and "
+            "would fill the memory: scale it down first."
         ) from error
     except PICTURE_ERRORS as error:
         raise UserError(f"{path} is damaged or cut off ({error}): fetch or export it again.") from error
@@ -187,7 +188,7 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
         return ImageSource(path.name, len(pictures), lambda: map(open_image, pictures))
     data = load_table(reference, split)
     column = image_column(data, reference, column)
-    data = data.select_columns([column])
+    data = one_table(data.select_columns([column]))
     name = path.name if path.exists() else reference
     if places != slice(None):
         data = take_rows(data, places, reference)
@@ -198,9 +199,14 @@ def open_image_source(reference: str, split: str = "train", column: str | None =
     return ImageSource(name, count, lambda: _table_pictures(data, column, name))
 
 
+def one_table(data: Any) -> Dataset | IterableDataset:
+    """One table, as methods of one give it, whatever `datasets` says that they may give."""
+    return data
+
+
 def _table_pictures(data: Dataset | IterableDataset, column: str, name: str) -> Iterator[Image.Image]:
     """The pictures of a table's column, one row at a time."""
-    rows = iter(data)
+    rows: Iterator[Any] = iter(data)
     for place in counting():
         try:
             row = next(rows, None)  # decodes the picture
@@ -224,7 +230,7 @@ def take_rows(data: Dataset | IterableDataset, places: slice, reference: str) ->
         return data
     if isinstance(data, Dataset):
         chosen = range(*places.indices(len(data)))
-        return data.select(chosen if chosen else [])  # an empty range is no selection to datasets
+        return one_table(data.select(chosen if chosen else []))  # an empty range is no selection to datasets
     if places.step is not None:
         raise UserError(f"{reference} is streamed, so single rows cannot be picked by a step: leave the step out.")
     data = data.skip(places.start or 0)
@@ -257,7 +263,7 @@ def load_table(reference: str, split: str = "train") -> Dataset | IterableDatase
         if path.is_dir():
             data = load_from_disk(str(path))
             if isinstance(data, DatasetDict) and split not in data:
-                raise UserError(f"{reference} has no split {split!r}: choose one of {', '.join(data)}.")
+                raise UserError(f"{reference} has no split {split!r}: choose one of {', '.join(map(str, data))}.")
             return data[split] if isinstance(data, DatasetDict) else data
         if reference.endswith(".parquet"):
             if "*" not in reference and not path.is_file():
@@ -291,7 +297,7 @@ def image_column(data: Dataset | IterableDataset, reference: str, wanted: str | 
     """
     features = data.features or Features()
     found = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
-    if wanted in found or (wanted is not None and not features):  # a stream need not know its columns
+    if wanted is not None and (wanted in found or not features):  # a stream need not know its columns
         return wanted
     if wanted is None and found:
         return found[0]

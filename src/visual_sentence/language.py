@@ -73,9 +73,18 @@ def load_text_tokenizer(reference: str) -> PreTrainedTokenizerBase:
     """
     folder = resolve(reference, "language-model")
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
+    assert tokenizer is not None  # said of classes that want a package which is not installed
+    return tokenizer
+
+
+def table_of(layer: torch.nn.Module) -> torch.Tensor:
+    """The weight of an embedding or a head."""
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
 
 
 def readable_texts(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
@@ -109,7 +118,10 @@ def entry_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     readable = readable_texts(tokenizer)
     size = max(tokenizer.get_vocab().values()) + 1
     shown = (tokenizer.convert_ids_to_tokens(token_id) for token_id in range(size))
-    return [readable.get(token_id) or token or f"<unused {token_id}>" for token_id, token in enumerate(shown)]
+    return [
+        readable.get(token_id) or (str(token) if token else f"<unused {token_id}>")
+        for token_id, token in enumerate(shown)
+    ]
 
 
 def choose_device(wanted: str | None = None) -> str:

@@ -1,10 +1,18 @@
 """Progress bars on standard error: shown on a terminal, silent elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Tracker:
@@ -15,17 +23,17 @@ class Tracker:
         task: The bar's number in the display.
     """
 
-    def __init__(self, progress: Progress | None = None, task: int = 0):
+    def __init__(self, progress: Progress | None = None, task: TaskID | None = None):
         self._progress, self._task = progress, task
 
     def advance(self, steps: int = 1) -> None:
         """Moves the bar by `steps` units of work."""
-        if self._progress is not None:
+        if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, steps)
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None, done: int = 0) -> Iterator[Tracker]:
+def progress_bar(description: str, total: int | None, done: int = 0) -> Generator[Tracker, None, None]:
     """Shows a bar while the block runs; on anything but a terminal nothing is written.
 
     Args:

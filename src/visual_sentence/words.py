@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -38,6 +38,24 @@ class ImageWords:
     token_ids: list[list[int]]
     distances: list[float]
     image_embeds: torch.Tensor
+
+
+class Finder(Protocol):
+    """Finds the words of pictures."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Identifiers of the labels that can be left out."""
+
+    def find(
+        self,
+        images: Iterable[Image.Image],
+        num_words: int | None = None,
+        batch_size: int = 32,
+        excluded_labels: Sequence[str] = (),
+        total: int | None = None,
+    ) -> Iterator["ImageWords"]:
+        """The words of each picture, the nearest first."""
 
 
 class WordFinder:
@@ -85,7 +103,8 @@ class WordFinder:
     @property
     def labels(self) -> list[str]:
         """Identifiers of the labels that the image tower was taught, where it is built on a classifier."""
-        return self.model.image_tower.label_ids
+        tower = self.model.image_tower
+        return [] if tower is None else tower.label_ids
 
     def find(
         self,
@@ -124,8 +143,11 @@ class WordFinder:
                     )
                 except ValueError as error:
                     raise UserError(str(error)) from error
-                distances, embeds = output.global_distances.tolist(), output.image_embeds.cpu()
-                yield from map(ImageWords, output.global_words, output.global_token_ids, distances, embeds)
+                words, token_ids = output.global_words, output.global_token_ids
+                distances, embeds = output.global_distances, output.image_embeds
+                assert words is not None and token_ids is not None  # the model has its vocabulary
+                assert distances is not None and embeds is not None
+                yield from map(ImageWords, words, token_ids, distances.tolist(), embeds.cpu())
                 bar.advance(len(batch))
 
     def find_in_files(self, paths: Sequence[Path], num_words: int | None = None) -> Iterator[ImageWords]:

@@ -5,6 +5,7 @@ Knows questions in token ids and a causal language model with `generate`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import (
@@ -42,7 +43,7 @@ class AnswerConstraint(LogitsProcessor, ABC):
     def allowed(answers: Sequence[tuple[int, ...]], generated: tuple[int, ...]) -> list[int]:
         """The tokens that may follow `generated`; none where there is nothing left to write."""
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Sets the scores (B, V) of all other tokens to minus infinity; complete rows stay as they are."""
         bias = torch.zeros_like(scores)
         for row, (answers, ids) in enumerate(zip(self.closed_answers, input_ids.tolist(), strict=True)):
@@ -91,7 +92,7 @@ class AnswerDecided(StoppingCriteria):
     def __init__(self, questions: Sequence[Question], start: int):
         self.questions, self.start = questions, start
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
         """(B,) bool: which rows are decided."""
         decided = [
             len(matching_answers(question, ids[self.start :])) == 1
@@ -114,7 +115,7 @@ class TextWritten(StoppingCriteria):
     def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str, start: int):
         self.tokenizer, self.text, self.start = tokenizer, text, start
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
         """(B,) bool: which rows contain the text."""
         answers = [self.tokenizer.decode(ids) for ids in input_ids[:, self.start :].tolist()]
         return torch.tensor([self.text in answer for answer in answers], device=input_ids.device)
@@ -175,7 +176,8 @@ class GreedyDecoder:
         stop: str | None,
         max_new_tokens: int,
     ):
-        self.model, self.tokenizer = model, tokenizer
+        self.model: Any = model  # which has `generate`
+        self.tokenizer = tokenizer
         self.constraint, self.stop = constraint, stop
         self.end_ids = _end_ids(model, tokenizer)
         pad_id = tokenizer.pad_token_id

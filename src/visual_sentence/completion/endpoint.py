@@ -23,7 +23,8 @@ from ..errors import UserError
 # huggingface_hub moved from httpx to httpx2: its own exceptions say which of the two it speaks through.
 http = sys.modules[HfHubHTTPError.__mro__[1].__module__.partition(".")[0]]
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 # Seconds: before the second attempt, and the most between two; a server that asks for more is given up.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 SAID_CHARACTERS = 300
@@ -235,8 +236,8 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a bad port or a bad IPv6 address
-        good = False
-    if not good:
+        parts, good = None, False
+    if parts is None or not good:
         raise UserError(f"{url} is no address of a server: write it as http://host:port/v1.")
     return parts._replace(path=parts.path.rstrip("/"), fragment="")
 

@@ -6,6 +6,7 @@ Knows token ids and a causal language model, no text.
 import copy
 import inspect
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -42,7 +43,7 @@ class SharedPrefix:
     def __init__(self, model: PreTrainedModel):
         self.model = model
         self.ids: tuple[int, ...] = ()
-        self._cache = _empty_cache(model)
+        self._cache: Cache = _empty_cache(model)
 
     @property
     def allows_padding(self) -> bool:
@@ -51,7 +52,7 @@ class SharedPrefix:
         A sliding window counts cache entries, padding included, and a model without `position_ids` counts
         positions that way: both need batches of sequences of one length.
         """
-        sliding = any(layer.is_sliding for layer in self._cache.layers)
+        sliding = any(isinstance(layer, DynamicSlidingWindowLayer) for layer in self._cache.layers)
         return not sliding and accepts(self.model, "position_ids")
 
     @torch.inference_mode()
@@ -86,7 +87,8 @@ class SharedPrefix:
         surplus = len(self.ids) - length
         if surplus == 0:
             return
-        if any(layer.is_sliding and len(self.ids) >= layer.sliding_window for layer in self._cache.layers):
+        sliding = [layer for layer in self._cache.layers if isinstance(layer, DynamicSlidingWindowLayer)]
+        if any(len(self.ids) >= layer.sliding_window for layer in sliding):
             # The window has dropped what stood before it, so there is nothing to go back to.
             self._cache, self.ids = _empty_cache(self.model), ()
         else:
@@ -97,13 +99,11 @@ class SharedPrefix:
 def select_rows(cache: Cache, rows: Sequence[int]) -> Cache:
     """A new cache made of the given rows of `cache`, in that order and repeated where an index repeats."""
     selected = _copy(cache)
-    selected.reorder_cache(torch.tensor(rows))
+    selected.reorder_cache(cast(torch.LongTensor, torch.tensor(rows)))
     return selected
 
 
-def last_logits(
-    model: PreTrainedModel, count: int = 1, cache: Cache | None = None, **inputs: torch.Tensor
-) -> torch.Tensor:
+def last_logits(model: PreTrainedModel, count: int = 1, cache: Cache | None = None, **inputs: Any) -> torch.Tensor:
     """Runs the model and returns the logits of the last positions, the only ones it computes if it can.
 
     Args:
@@ -136,6 +136,6 @@ def _copy(cache: Cache) -> Cache:
     return copied
 
 
-def accepts(model: PreTrainedModel, argument: str) -> bool:
+def accepts(model: torch.nn.Module, argument: str) -> bool:
     """Whether the model's `forward` has an argument of that name."""
     return argument in inspect.signature(model.forward).parameters

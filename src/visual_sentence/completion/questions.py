@@ -69,10 +69,10 @@ def text_behind(tokenizer: PreTrainedTokenizerBase, before: Sequence[int], ids: 
         tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for tokens in ([*before[-1:]], [*before[-1:], *ids])
     )
-    return whole.removeprefix(head)
+    return str(whole).removeprefix(str(head))
 
 
-def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix_length(sequences: Sequence[Sequence[int] | Sequence[int | str]]) -> int:
     """How many tokens all `sequences` begin with together."""
     columns = zip(*sequences, strict=False)  # of any lengths: what is common ends with the shortest
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import torch
@@ -293,7 +293,7 @@ class RemoteCompletions(CompletionModel):
         start = min(start, *(len(answer.tokens) - 1 for answer in answers))
         if start < 1:
             raise UserError("An answer needs a token of the prompt before it: begin the prompt with some text.")
-        return [math.fsum(answer.log_probs[start:]) for answer in answers]
+        return [math.fsum(cast(Sequence[float], answer.log_probs[start:])) for answer in answers]
 
 
 def token_for(address: str) -> str | None:

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..references import LOADING_ERRORS
 
 # What training scripts save beside the weights as "args": a bag of settings, without behaviour of its own.
-SAFE_GLOBALS = [argparse.Namespace]
+SAFE_GLOBALS: list[Any] = [argparse.Namespace]
 SAFETENSORS = ".safetensors"
 
 

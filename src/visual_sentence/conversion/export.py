@@ -65,15 +65,15 @@ def export_checkpoint(reference: str, target: str, output: str | Path) -> dict[s
     return {"source": reference, "to": target, "config": described, "notes": notes}
 
 
-def as_vq_model(model: VQGANModel) -> VQModel:
-    """The same weights in diffusers' class.
+def as_vq_model(model: VQGANModel) -> Any:
+    """The same weights in diffusers' class, a `VQModel`, whose methods its annotations hide.
 
     Args:
         model: Ours. The entries of a codebook behind a projector are stored as they come out of it.
     """
     config = model.config
     attended = [level in config.attention_levels for level in range(len(config.block_out_channels))]
-    vq_model = VQModel(
+    vq_model: Any = VQModel(
         in_channels=config.num_channels,
         out_channels=config.num_channels,
         down_block_types=tuple("AttnDownEncoderBlock2D" if has else "DownEncoderBlock2D" for has in attended),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -11,6 +11,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import UserError
 from .tables import Rule
+
+Config = TypeVar("Config", bound=PretrainedConfig)
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,13 @@ class Plan:
     rules: Sequence[Rule]
     left_out: Mapping[str, str]
     elsewhere: tuple[str, ...] = ()
-    finish: Callable[[PreTrainedModel], None] = lambda model: None
+    finish: Callable[[Any], None] = lambda model: None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     parts: tuple[Path, ...] = ()
 
 
-def checked_config(config_class: type[PretrainedConfig], source: Path, **values: Any) -> PretrainedConfig:
+def checked_config(config_class: type[Config], source: Path, **values: Any) -> Config:
     """Builds a configuration of ours from a source's values.
 
     Args:

@@ -60,6 +60,7 @@ def simlvm_plan(
     Raises:
         UserError: If the VQGAN is not that of the vocabulary, or values contradict each other.
     """
+    assert options.vqgan is not None  # `convert_checkpoint` asks for it
     vqgan = open_vqgan(options.vqgan)
     vocabulary, size = settings.integer("vocab_size"), vqgan.config.codebook_size
     least, most = num_specials

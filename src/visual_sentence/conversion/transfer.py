@@ -60,10 +60,11 @@ def transfer(
     levels = 1 + max((int(found.group(1)) for name in targets if (found := re.match(LEVELS, name))), default=0)
     origins = {name: _origins(name, rules, levels) for name in targets}
     chosen = {
-        name: next(((theirs, rule) for theirs, rule in candidates if theirs in tensors), None)
+        name: (theirs, rule)
         for name, candidates in origins.items()
+        for theirs, rule in [one for one in candidates if one[0] in tensors][:1]
     }
-    missing = [origins[name][0][0] for name, origin in chosen.items() if origin is None]
+    missing = [candidates[0][0] for name, candidates in origins.items() if name not in chosen]
     if missing:
         raise UserError(
             f"{source} lacks {_count(missing)} that its configuration asks for, the first is {missing[0]}: the file is "
@@ -75,8 +76,10 @@ def transfer(
     }
     used = {name: theirs for name, (theirs, _) in chosen.items()}
     spare = [name for name in tensors if name not in set(used.values())]
-    reasons = {name: next((why for start, why in left_out.items() if name.startswith(start)), None) for name in spare}
-    unexpected = [name for name, reason in reasons.items() if reason is None]
+    reasons = {
+        name: why for name in spare for why in [why for start, why in left_out.items() if name.startswith(start)][:1]
+    }
+    unexpected = [name for name in spare if name not in reasons]
     if unexpected:
         raise UserError(
             f"{source} holds {_count(unexpected)} that have no place in the model, the first is {unexpected[0]}: it is "

@@ -77,8 +77,10 @@ def read_v2l(reference: str, options: Options) -> Plan:
     words, texts = _vocabularies(config, options)
 
     def finish(model: V2LModel) -> None:
-        model.global_quantizer.image_center.zero_()
-        model.global_quantizer.groups.copy_(torch.arange(config.num_words))
+        quantizer = model.global_quantizer
+        assert quantizer is not None  # the checkpoint has global words
+        quantizer.image_center.zero_()
+        quantizer.groups.copy_(torch.arange(config.num_words))
         model.set_vocabulary(words)
         model.set_local_vocabulary(texts)
         if tower is not None:
@@ -206,7 +208,9 @@ def _tower(shapes: _Shapes, options: Options) -> tuple[dict[str, Any], V2LImageP
             "encoder_name": encoder.name,
         }
         settings = {**encoder.image_processor.to_dict(), "local_size": local_size}
-        return fields, V2LImageProcessor.from_dict(settings), encoder
+        processor = V2LImageProcessor.from_dict(settings)
+        assert isinstance(processor, V2LImageProcessor)  # and no pair, as what was not used was not asked for
+        return fields, processor, encoder
     if not any(name.startswith(TOWER) for name in shapes.tensors):
         raise UserError(
             f"{shapes.weights} holds no image tower ({TOWER}*), without which no global words are found: name it with "
@@ -254,6 +258,7 @@ def _vocabularies(config: V2LConfig, options: Options) -> tuple[WordVocabulary |
     if options.language_model is None:
         return None, None
     tokenizer = load_text_tokenizer(options.language_model)
+    assert config.local_codebook_size is not None  # V2L's checkpoints have a local half
     texts = local_vocabulary(config.local_codebook_size, tokenizer, options.language_model)
     if options.global_words is None:
         return None, texts

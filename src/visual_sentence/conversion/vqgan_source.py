@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModel
 
 from ..errors import UserError
-from ..modeling import VQGANModel
+from ..modeling import VQGANConfig, VQGANModel
 from ..references import LOADING_ERRORS, unreachable
 from .amused import read_amused
 from .folders import locate
@@ -32,7 +32,7 @@ def open_vqgan(reference: str) -> VQGANModel:
     path = locate(reference, HUB_FILES)
     folder = path.parent if path.is_file() else path
     settings = Settings.read(folder / "config.json")
-    if settings.values.get("model_type") == VQGANModel.config_class.model_type:
+    if settings.values.get("model_type") == VQGANConfig.model_type:
         return _load(reference, folder)
     kind = settings.values.get("_class_name")
     if kind not in READERS:
@@ -43,6 +43,7 @@ def open_vqgan(reference: str) -> VQGANModel:
         )
     plan = READERS[kind](str(path), Options())
     transfer(plan.tensors, plan.model, plan.rules, plan.left_out, str(plan.weights), plan.elsewhere)
+    assert isinstance(plan.model, VQGANModel)  # all of `READERS` make one
     return plan.model
 
 

@@ -92,7 +92,8 @@ class Light:
             example: Any. A target that a person gave is lit by the same light, as it may be a picture of the scene.
             rng: Where chance comes from.
         """
-        power = math.exp(rng.uniform(*(math.log(one) for one in self.gamma)))
+        low, high = self.gamma
+        power = math.exp(rng.uniform(math.log(low), math.log(high)))
         powers = power * np.exp(rng.uniform(-self.tint, self.tint, 3))
         values = np.arange(256)[:, None] / 255
         table = np.rint(255 * values**powers).astype(np.uint8).T.reshape(-1).tolist()

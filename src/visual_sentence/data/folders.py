@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -65,8 +66,9 @@ class PairedFolders(ExampleSource):
         question, answer = self._files[index]
         image = open_image(question)
         annotation = open_image(answer) if self._field == "target" else _annotation(answer, self._field)
-        check_sizes(image, str(question), **{self._field: annotation})
-        return Example(image, self.source_of(index), **{self._field: annotation})
+        fields: dict[str, Any] = {self._field: annotation}
+        check_sizes(image, str(question), **fields)
+        return Example(image, self.source_of(index), **fields)
 
 
 def open_pair_folders(

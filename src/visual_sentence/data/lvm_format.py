@@ -5,7 +5,6 @@ Source: https://github.com/ytongbai/LVM, EasyLM/data.py and tokenize_examples/. 
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -70,7 +69,7 @@ def _tokens(line: bytes, number: int, path: Path) -> np.ndarray:
     try:
         content = base64.b64decode(json.loads(line)["tokens"], validate=True)
         return np.frombuffer(content, LITTLE_ENDIAN).astype(np.int64)
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError) as error:  # bad base64 is a ValueError, too
         raise UserError(
             f'{path}, line {number} is no {{"tokens": "<base64 of int32>"}} ({error}): give a file of LVM\'s layout, '
             "or fetch it again."

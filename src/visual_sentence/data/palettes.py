@@ -26,7 +26,8 @@ def distinct_colours() -> tuple[tuple[int, int, int], ...]:
     chosen = []
     for _ in range(MAX_COLOURS):
         farthest = candidates[int(distances.argmax())]
-        chosen.append(tuple(int(value) for value in farthest))
+        red, green, blue = (int(value) for value in farthest)
+        chosen.append((red, green, blue))
         distances = np.minimum(distances, np.linalg.norm(candidates - farthest, axis=1))
     return tuple(chosen)
 

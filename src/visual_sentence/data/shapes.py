@@ -107,8 +107,8 @@ def _coverage(generator: np.random.Generator, kind: str, size: int) -> np.ndarra
 
 
 def _box(x: float, y: float, radius: float) -> tuple[float, float, float, float]:
-    edges = (x - radius, y - radius, x + radius, y + radius)
-    return tuple(SUPERSAMPLING * edge for edge in edges)
+    left, top, right, bottom = (SUPERSAMPLING * edge for edge in (x - radius, y - radius, x + radius, y + radius))
+    return left, top, right, bottom
 
 
 def _corners(kind: str, x: float, y: float, radius: float, turn: float) -> list[tuple[float, float]]:

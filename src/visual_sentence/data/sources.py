@@ -6,6 +6,7 @@ Knows no task. Of every picture it notes the source: where a table names one (`s
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..image_io import SAVED_DATASET_FILES, split_slice
@@ -53,7 +54,8 @@ def open_examples(reference: str, label_columns: Sequence[str] = (), **options: 
             _check_options(given, options, ())
             return _not_empty(_open_folder(path, places), given)
     _check_options(given, options, TABLE_OPTIONS)
-    return _not_empty(ExampleTable(reference, places, label_columns=label_columns, **options), given)
+    columns: dict[str, Any] = options
+    return _not_empty(ExampleTable(reference, places, label_columns=label_columns, **columns), given)
 
 
 def _open_folder(path: Path, places: slice) -> ExampleSource:

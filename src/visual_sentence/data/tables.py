@@ -77,9 +77,9 @@ class ExampleTable(ExampleSource):
                     "does, or leave it out."
                 ) from error
         self._first, self._step = places.start or 0, places.step or 1
-        data = take_rows(data, places, reference)
-        self._sources = None if wanted is None else [str(value) for value in data[wanted]]
-        self._rows = data.select_columns(pictures)
+        rows: Any = take_rows(data, places, reference)
+        self._sources = None if wanted is None else [str(value) for value in rows[wanted]]
+        self._rows: Any = rows.select_columns(pictures)  # a `datasets.Dataset`
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -134,7 +134,11 @@ def make_from_options(kind: type[Task], options: dict[str, Any]) -> Task:
     Raises:
         UserError: If there is no such option, or a value cannot be.
     """
-    known = {entry.name: entry.type.__metadata__[0] for entry in fields(kind)}
+    of_kind: Any = kind  # a dataclass, as all tasks that are made of options
+    known = {}
+    for entry in fields(of_kind):
+        annotated: Any = entry.type
+        known[entry.name] = annotated.__metadata__[0]
     for name in options:
         if name not in known:
             takes = f"its options: {', '.join(known)}" if known else "it has none"

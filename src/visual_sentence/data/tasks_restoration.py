@@ -220,6 +220,7 @@ class UserPairs(Task):
         return ("target",)
 
     def solve(self, example: Example, rng: np.random.Generator, setting: str) -> tuple[Image.Image, Image.Image]:
+        assert example.target is not None  # it is needed
         return example.image, example.target
 
 
@@ -227,4 +228,17 @@ RESTORATIONS = (
     *(Denoising, Brightness, Contrast, Deblurring, Deraining, Inpainting, SuperResolution, Colourisation),
     *(Rotation, Edges, UserPairs),
 )
-__all__ = ["RESTORATIONS", *(kind.__name__ for kind in RESTORATIONS)]
+__all__ = [
+    "RESTORATIONS",
+    "Denoising",
+    "Brightness",
+    "Contrast",
+    "Deblurring",
+    "Deraining",
+    "Inpainting",
+    "SuperResolution",
+    "Colourisation",
+    "Rotation",
+    "Edges",
+    "UserPairs",
+]

@@ -49,6 +49,12 @@ def black_and_white(mask: np.ndarray) -> Image.Image:
     return Image.fromarray(np.repeat(np.where(mask, 255, 0).astype(np.uint8)[..., None], 3, axis=2))
 
 
+def label_map_of(example: Example) -> np.ndarray:
+    """The label map of an example whose task needs one."""
+    assert example.label_map is not None
+    return example.label_map
+
+
 @dataclass(frozen=True)
 class Segmentation(Task):
     """Foreground white, everything else black.
@@ -90,7 +96,7 @@ class Segmentation(Task):
         if example is None:
             raise UserError("foreground=any draws a class of a picture, and there is none: give one with a label map.")
         self.check(example)
-        present = [index for index, share in classes_of(example.label_map).items() if share >= LEAST_SHARE]
+        present = [index for index, share in classes_of(label_map_of(example)).items() if share >= LEAST_SHARE]
         if not present:
             raise UserError(f"{example.source} has no class beside 0 to draw: leave it out, or name a foreground.")
         return f"foreground={rng.choice(present)}"
@@ -102,16 +108,17 @@ class Segmentation(Task):
         self.check(example)
         wanted = setting_values(setting).get("foreground", self.foreground)
         if wanted == ANY:
-            return any(share >= LEAST_SHARE for share in classes_of(example.label_map).values())
-        return float(np.mean(example.label_map == int(wanted))) >= LEAST_SHARE
+            return any(share >= LEAST_SHARE for share in classes_of(label_map_of(example)).values())
+        return float(np.mean(label_map_of(example) == int(wanted))) >= LEAST_SHARE
 
     def solve(self, example: Example, rng: np.random.Generator, setting: str) -> tuple[Image.Image, Image.Image]:
         if self.foreground is None:
+            assert example.mask is not None  # it is needed
             return example.image, black_and_white(example.mask)
         wanted = setting_values(setting).get("foreground", self.foreground)
         if wanted == ANY:
             raise UserError("Which class is foreground differs from sentence to sentence: give the sentence's setting.")
-        return example.image, black_and_white(example.label_map == int(wanted))
+        return example.image, black_and_white(label_map_of(example) == int(wanted))
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,8 @@ class PaletteSegmentation(Task):
 
     def solve(self, example: Example, rng: np.random.Generator, setting: str) -> tuple[Image.Image, Image.Image]:
         colours = np.array(self.palette(setting), np.uint8)
-        labels, highest = example.label_map, int(example.label_map.max(initial=0))
+        labels = label_map_of(example)
+        highest = int(labels.max(initial=0))
         if self.classes is None and highest >= len(colours):
             raise UserError(
                 f"{example.source} has class {highest}, beyond the {MAX_COLOURS} that have colours: name those that "
@@ -196,10 +204,11 @@ class InstanceSegmentation(Task):
         return ("label_map",)
 
     def solve(self, example: Example, rng: np.random.Generator, setting: str) -> tuple[Image.Image, Image.Image]:
-        numbers, places = np.unique(example.label_map, return_inverse=True)
+        labels = label_map_of(example)
+        numbers, places = np.unique(labels, return_inverse=True)
         colours = rng.integers(32, 256, (len(numbers), 3), dtype=np.uint8)  # none so dark that it looks like background
         colours[numbers == 0] = 0
-        return example.image, Image.fromarray(colours[places.reshape(example.label_map.shape)])
+        return example.image, Image.fromarray(colours[places.reshape(labels.shape)])
 
 
 __all__ = ["InstanceSegmentation", "PaletteSegmentation", "Segmentation", "black_and_white", "classes_of"]

@@ -141,10 +141,10 @@ class TokenColumns:
         lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in lists.chunks]
         empty = np.array([], lists.type.value_type.to_pandas_dtype())
         return cls(
-            np.concatenate([empty, *values]),
-            np.concatenate([[0], *lengths]).cumsum(dtype=np.int64),
-            *(_texts(table.column(column)) for column in TEXT_COLUMNS),
-            table.column("index").to_numpy(),
+            tokens=np.concatenate([empty, *values]),
+            offsets=np.concatenate([[0], *lengths]).cumsum(dtype=np.int64),
+            index=table.column("index").to_numpy(),
+            **{column: _texts(table.column(column)) for column in TEXT_COLUMNS},
         )
 
     @classmethod

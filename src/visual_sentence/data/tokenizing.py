@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -206,7 +207,8 @@ def _write_in_workers(tokenizer: PairTokenizer, units: Sequence[Unit], folder: P
             theirs.close()
             line.send(next(waiting))
         while lines:
-            for line in connection.wait(list(lines)):
+            ready: list[Any] = connection.wait(list(lines))
+            for line in ready:
                 found = _received(line, lines[line])
                 if isinstance(found, UserError):
                     raise found
@@ -247,7 +249,9 @@ def _work(line: connection.Connection, packed: bytes, folder: Path, threads: int
 
 def _end_with_parent() -> None:
     """Ends this process when the one that started it is killed, also in the middle of a shard."""
-    connection.wait([parent_process().sentinel])
+    parent = parent_process()
+    assert parent is not None  # this process is a worker
+    connection.wait([parent.sentinel])
     os._exit(1)
 
 

@@ -84,7 +84,9 @@ class Plan:
         ]
         units = [Unit(shard_name(place), *one) for place, one in enumerate(ranges)]
         texts = [one.text for one in data]
-        return cls(header, list(zip(texts, counts, strict=True)), seed, augment and asdict(augment), units)
+        return cls(
+            header, list(zip(texts, counts, strict=True)), seed, None if augment is None else asdict(augment), units
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What stands in the manifest."""

@@ -183,6 +183,7 @@ class InContextClassifier:
             stop = None if any(self.prompt.stop in name for name in class_names) else self.prompt.stop
             written = self.model.complete(prompts, self._max_new_tokens(answers), stop)
             return [self._read(text, class_names) for text in written]
+        assert isinstance(self.model, LocalCompletions)  # as that scoring wants
         chosen = self.model.complete_with_one_of(prompts, answers, self.scoring)
         if self.scoring == "position-mask":
             return [self._read(text, class_names) for _, text in chosen]

@@ -15,7 +15,6 @@ from random import Random
 from typing import Any
 
 import torch
-from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
@@ -25,7 +24,7 @@ from ..image_io import load_table
 from ..metrics.few_shot_accuracy.few_shot_accuracy import FewShotAccuracy
 from ..modeling.image_processing_v2l import to_rgb
 from ..progress import progress_bar
-from ..words import ImageWords, WordFinder
+from ..words import Finder, ImageWords
 from .classifier import BEST_SCORING, DEFAULT_PROMPT, InContextClassifier
 from .prompts import ClassificationPrompt, Example
 
@@ -96,10 +95,10 @@ def load_episodes(reference: str, limit: int | None = None) -> EpisodeSet:
     missing = [column for column in COLUMNS if column not in (data.features or {})]
     if missing:
         raise UserError(f"{reference} has no column {', '.join(missing)}: episodes need {', '.join(COLUMNS)}.")
-    data = _without_decoding(data)
+    rows = _without_decoding(data)
     seen: dict[tuple[int, int], int] = defaultdict(int)
     episodes, images = [], {}
-    for row in data:
+    for row in rows:
         setting = (row["way"], row["shot"])
         seen[setting] += 1
         if limit is not None and seen[setting] > limit:
@@ -114,7 +113,7 @@ def load_episodes(reference: str, limit: int | None = None) -> EpisodeSet:
     return EpisodeSet(episodes, images)
 
 
-def _without_decoding(data: Dataset) -> Dataset:
+def _without_decoding(data: Any) -> Any:
     """The same table with pictures as bytes, so that each distinct one is decoded once."""
     data = data.cast_column("query_image", ImageFeature(decode=False))
     feature = data.features["support_images"]
@@ -133,14 +132,14 @@ class FewShotSetting:
     """How episodes are answered.
 
     Args:
-        num_words: k, words an image.
+        num_words: k, words an image; the model's own number where None.
         scoring: One of `SCORING_MODES`.
         prompt: The prompt.
         shuffle_words: Control: every picture gets the words of another one; accuracy must fall to chance.
         seed: Of that shuffling.
     """
 
-    num_words: int
+    num_words: int | None
     scoring: str = BEST_SCORING
     prompt: ClassificationPrompt = DEFAULT_PROMPT
     shuffle_words: bool = False
@@ -160,7 +159,7 @@ class FewShotSetting:
 
 
 def evaluate_few_shot(
-    finder: WordFinder,
+    finder: Finder,
     language_model: CompletionModel,
     episode_set: EpisodeSet,
     setting: FewShotSetting,
@@ -192,7 +191,7 @@ def evaluate_few_shot(
 
 
 def _evaluate(
-    finder: WordFinder,
+    finder: Finder,
     language_model: CompletionModel,
     episode_set: EpisodeSet,
     setting: FewShotSetting,
@@ -274,7 +273,7 @@ def _summary(way: int, shot: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "way": way,
         "shot": shot,
-        **scores,
+        **(scores or {}),
         "seconds_per_episode": sum(row["seconds"] for row in rows) / len(rows),
         "nearest_class_mean": nearest,
     }

@@ -1,6 +1,6 @@
 """Few-shot classification with prefixes in place of words: the episodes, prompts and rows of `few_shot.evaluation`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,7 +67,7 @@ class PrefixFinder:
         ]
         # at once, since a tokenizer takes a while to learn tokens, few or many
         found = self.words.add(torch.cat(parts)) if parts else []
-        to_ids = self.words.language_model.tokenizer.convert_tokens_to_ids
+        to_ids: Callable[[list[str]], Any] = self.words.language_model.tokenizer.convert_tokens_to_ids
         return iter(
             [
                 ImageWords(["".join(words)], [to_ids(words)], [], image)

@@ -4,7 +4,7 @@ import torch
 from transformers import AutoImageProcessor, AutoModel
 
 from ..errors import UserError
-from ..language import LanguageModel, choose_device
+from ..language import LanguageModel, choose_device, table_of
 from ..modeling import FrozenConfig, FrozenModel, V2LConfig, V2LImageProcessor
 from ..references import LOADING_ERRORS, load_config, resolve, unreachable
 
@@ -39,7 +39,7 @@ def build_frozen_model(
         image_processor = AutoImageProcessor.from_pretrained(folder)
     except LOADING_ERRORS as error:
         raise unreachable(global_model, error) from error
-    words = language_model.model.get_input_embeddings().weight.detach()
+    words = table_of(language_model.model.get_input_embeddings()).detach()
     try:
         model = FrozenModel(
             FrozenConfig(

@@ -86,19 +86,21 @@ def load_pairs(
                 "--caption-column and [start:stop] out."
             )
         return _class_folder_pairs(folder, sentences)
-    if (label_column is None) == (caption_column is None):
+    text_column = label_column or caption_column
+    if text_column is None or (label_column is None) == (caption_column is None):
         found = "neither was" if label_column is None else "both were"
         raise UserError(f"Sentences come from --label-column or from --caption-column, and {found} given: give one.")
     data = take_rows(load_table(plain, split), places, plain)
     column = image_column(data, plain, column)
-    text_column = label_column or caption_column
     if data.features is not None and text_column not in data.features:
         raise UserError(f"{plain} has no column {text_column!r}: choose one of {', '.join(data.features)}.")
     name = (folder.name if folder.exists() else plain) + reference.removeprefix(plain)
     told = _sentences_of(data, text_column, None if caption_column else sentences, name)
-    data = data.select_columns([column])
-    at = None if isinstance(data, IterableDataset) else lambda place: _picture(lambda: data[place], column, name, place)
-    return Pairs(name, told, lambda: _pictures(data, column, name), at)
+    rows: Any = data.select_columns([column])
+    at: Any = (
+        None if isinstance(rows, IterableDataset) else lambda place: _picture(lambda: rows[place], column, name, place)
+    )
+    return Pairs(name, told, lambda: _pictures(rows, column, name), at)
 
 
 def _class_folder_pairs(folder: Path, sentences: str) -> Pairs:
@@ -113,8 +115,9 @@ def _sentences_of(data: Dataset | IterableDataset, column: str, template: str | 
     """What is said of each row's picture; class names where there is a template for them."""
     feature = (data.features or {}).get(column)
     told = []
-    for place, row in enumerate(data.select_columns([column])):
-        value: Any = row[column]
+    rows: Any = data.select_columns([column])
+    for place, row in enumerate(rows):
+        value = row[column]
         if template is not None and isinstance(feature, ClassLabel):
             value = feature.int2str(value)
         texts = [value] if isinstance(value, str) else value
@@ -134,7 +137,7 @@ def _sentences_of(data: Dataset | IterableDataset, column: str, template: str | 
 
 
 def _pictures(data: Dataset | IterableDataset, column: str, name: str) -> Iterator[Image.Image]:
-    rows = iter(data)
+    rows: Iterator[Any] = iter(data)
     place = 0
     while (picture := _picture(lambda: next(rows, None), column, name, place)) is not None:
         yield picture

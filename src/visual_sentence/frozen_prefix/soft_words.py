@@ -5,6 +5,7 @@ prompts, classifier and scoring, which know texts only, work as they are. Knows 
 """
 
 import copy
+from typing import Any
 
 import torch
 from tokenizers import AddedToken
@@ -12,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import UserError
-from ..language import LanguageModel
+from ..language import LanguageModel, table_of
 
 PICTURE_WORD = "<picture-{}-{}>"
 # Ids between the tokenizer's last entry and the model's last row, which the model could write.
@@ -30,17 +31,17 @@ class SoftEmbedding(nn.Module):
     def __init__(self, base: nn.Module, first_id: int):
         super().__init__()
         self.base, self.first_id = base, first_id
-        self.register_buffer("rows", torch.zeros(0, base.embedding_dim).to(base.weight), persistent=False)
+        self.register_buffer("rows", torch.zeros(0, self.embedding_dim).to(self.weight), persistent=False)
 
     @property
     def weight(self) -> torch.Tensor:
         """The language model's own rows [V, H]."""
-        return self.base.weight
+        return table_of(self.base)
 
     @property
     def embedding_dim(self) -> int:
         """H."""
-        return self.base.embedding_dim
+        return self.weight.shape[1]
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Embeddings [..., H] of ids [...] int64: the language model's own, or further rows as they are."""
@@ -142,7 +143,7 @@ class PrefixWords:
         """Takes the tokenizer's free ids below `size`, and says which is the next."""
         tokenizer = self.language_model.tokenizer
         self._add_tokens([FILLER.format(0)])
-        last = tokenizer.convert_tokens_to_ids(FILLER.format(0))
+        last: Any = tokenizer.convert_tokens_to_ids(FILLER.format(0))
         self._add_tokens([FILLER.format(place) for place in range(1, size - last)])
         return max(last + 1, size)
 
@@ -153,4 +154,4 @@ class PrefixWords:
 def _rows(model: PreTrainedModel) -> int:
     """V, the ids that a language model has, of those it reads and those it writes."""
     head = model.get_output_embeddings()
-    return max(model.get_input_embeddings().weight.shape[0], 0 if head is None else head.weight.shape[0])
+    return max(len(table_of(model.get_input_embeddings())), 0 if head is None else len(table_of(head)))

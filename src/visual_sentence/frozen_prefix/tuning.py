@@ -228,7 +228,9 @@ class FrozenTuner:
         device = self.accelerator.device
         if self.image_embeds is not None:
             return {"image_embeds": self.image_embeds[places].to(device)}
-        pictures = [self.pairs.open_picture(place) for place in places]
+        open_picture = self.pairs.open_picture
+        assert open_picture is not None  # a stream's are all looked at before
+        pictures = [open_picture(place) for place in places]
         views = self.image_processor(pictures, return_tensors="pt", do_local_view=False, do_global_view=True)
         return {"global_pixel_values": views["global_pixel_values"].to(device)}
 
