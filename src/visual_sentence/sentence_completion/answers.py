@@ -234,9 +234,9 @@ class AnswerReader:
         mask = labels = None
         if reading.kind == MASK and reading.palette is None:
             mask = np.asarray(picture, dtype=np.float32).mean(2) > 127.5
-        elif reading.kind == MASK:
+        elif reading.kind == MASK and reading.palette is not None:
             mask = nearest_colours(np.asarray(picture), reading.palette) == 1
-        elif reading.kind == LABELS:
+        elif reading.kind == LABELS and reading.palette is not None:
             labels = self._labels(pixel_values, size, reading.palette)
         return Completion(
             picture, pixel_values, image_tokens, log_likelihood, mask, labels, reading.palette, candidates

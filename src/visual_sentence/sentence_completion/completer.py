@@ -29,8 +29,13 @@ Pictures = tuple[Image.Image, Image.Image]
 class SolvedPair(Protocol):
     """A pair as `visual_sentence.data` makes them."""
 
-    input: Image.Image
-    target: Image.Image
+    @property
+    def input(self) -> Image.Image:
+        """The question."""
+
+    @property
+    def target(self) -> Image.Image:
+        """Its answer."""
 
 
 class Sentence(Protocol):
@@ -39,8 +44,13 @@ class Sentence(Protocol):
     A sentence may have `partial` and `known_rows`, as `Question` has.
     """
 
-    pairs: Sequence[SolvedPair] | Sequence[Pictures]
-    query: Image.Image
+    @property
+    def pairs(self) -> Sequence[SolvedPair] | Sequence[Pictures]:
+        """What is shown before."""
+
+    @property
+    def query(self) -> Image.Image:
+        """What is asked."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,8 @@ class SentenceCompleter:
         """
         device = choose_device(device)
         model, processor, name = load_parts(reference)
-        return cls(model.to(device), processor, name)
+        placed: Any = model
+        return cls(placed.to(device), processor, name)  # transformers' `to` is typed as a plain function
 
     @property
     def default_generation(self) -> dict[str, Any]:
@@ -174,7 +185,10 @@ class SentenceCompleter:
         found: dict[int, Completion] = {}
         for number, (together, shared) in enumerate(self._batches(asked, batch_size)):
             for one, answer in zip(together, self._answers(together, shared, number, generation), strict=True):
-                found[one.place] = self._reader.read(*answer[:3], one.query.size, readings[one.key], answer[3])
+                pixel_values, tokens, likelihood, candidates = answer
+                found[one.place] = self._reader.read(
+                    pixel_values, tokens, likelihood, one.query.size, readings[one.key], candidates
+                )
         return [found[place] for place in range(len(asked))]
 
     def go_on(

@@ -18,9 +18,9 @@ from ..data.sentences import VisualSentence
 from ..data.specs import TaskData
 from ..data.task_base import Pair, Task
 from ..errors import UserError
-from ..modeling import SimLVMProcessor
 from ..progress import Tracker, progress_bar
 from .answers import Completion
+from .completer import Sentence
 from .measurements import Measurements
 from .prompt_sets import Draws, PromptSet, compose
 from .references import copied_input, copied_last_target, nearest_target
@@ -38,14 +38,26 @@ USUAL_PAIRS = (1, 3, 5)
 HELD = 64
 
 
+class Reader(Protocol):
+    """What a completer's processor says of the pictures that it takes."""
+
+    @property
+    def max_images(self) -> int:
+        """The most in a sentence."""
+
+    @property
+    def image_processor(self) -> Any:
+        """Has `local_fit`."""
+
+
 class Completer(Protocol):
     """What is measured."""
 
-    processor: SimLVMProcessor
+    @property
+    def processor(self) -> Reader:
+        """What it knows of the model's pictures."""
 
-    def complete(
-        self, sentences: Sequence[VisualSentence], batch_size: int = 16, **generation: Any
-    ) -> Sequence[Completion]:
+    def complete(self, sentences: Sequence[Sentence], batch_size: int = 16, **generation: Any) -> Sequence[Completion]:
         """An answer for each sentence."""
 
     def reconstruct(self, pictures: Sequence[Image.Image], batch_size: int = 16) -> Sequence[Completion]:
@@ -74,6 +86,12 @@ class CompletionSetting:
     seed: int = 0
     size: int | None = None
     instances: bool = False
+
+    @property
+    def asked_pairs(self) -> tuple[int, ...]:
+        """`pairs`, once they are chosen."""
+        assert self.pairs is not None
+        return self.pairs
 
     def __post_init__(self) -> None:
         if self.pairs is not None and (not self.pairs or min(self.pairs) < 1):
@@ -123,9 +141,10 @@ def evaluate_completion(
     most = (completer.processor.max_images - 2) // 2  # the query and its answer are images, too
     if setting.pairs is None:
         setting = replace(setting, pairs=tuple(count for count in USUAL_PAIRS if count <= max(most, 1)))
-    if max(setting.pairs) > most:
+    largest = max(setting.asked_pairs)
+    if largest > most:
         raise UserError(
-            f"{most} pairs fit before a query of this model, you asked for {max(setting.pairs)}: it reads "
+            f"{most} pairs fit before a query of this model, you asked for {largest}: it reads "
             f"{completer.processor.max_images} images, the query and the answer among them."
         )
     if sheet is not None:
@@ -138,9 +157,9 @@ def evaluate_completion(
         batch_size,
         dict(generation or getattr(completer, "default_generation", {})),
     )
-    run.rows = SheetRows(max(setting.pairs), data.task.name) if sheet is not None else None
+    run.rows = SheetRows(largest, data.task.name) if sheet is not None else None
     run.measure()
-    if run.rows is not None:
+    if run.rows is not None and sheet is not None:
         run.rows.save(sheet)
     described = {
         "data": data.text,
@@ -150,7 +169,11 @@ def evaluate_completion(
         "sources": len(set(run.sources)),
         "generation": run.generation,
     }
-    return {"task": data.task.name, "setting": described, "results": [run.result(count) for count in setting.pairs]}
+    return {
+        "task": data.task.name,
+        "setting": described,
+        "results": [run.result(count) for count in setting.asked_pairs],
+    }
 
 
 def scoring_of(task: Task, setting: str, instances: bool = False) -> Scoring:
@@ -188,19 +211,19 @@ class _Run:
         self.draws = Draws(setting.seed, setting.size)
         self.queries = self.draws.choose_queries(data, setting.queries)
         self.sources = [data.source.source_of(index) for index in self.queries]
-        self.seconds = dict.fromkeys(setting.pairs, 0.0)
+        self.seconds = dict.fromkeys(setting.asked_pairs, 0.0)
         self._scorings: dict[str, Scoring] = {}
         self._of_the_query: dict[tuple[int, str], dict[str, Score]] = {}
         first = self._scoring(self.draws.setting(data, 0, self.queries[0]))
         shape = (first, setting.prompt_sets, len(self.queries))
         self.of_the_query = {name: Measurements(*shape) for name in OF_THE_QUERY}
         self.of_the_pairs = {
-            count: {name: Measurements(*shape) for name in (ANSWER, *OF_THE_PAIRS)} for count in setting.pairs
+            count: {name: Measurements(*shape) for name in (ANSWER, *OF_THE_PAIRS)} for count in setting.asked_pairs
         }
 
     def measure(self) -> None:
         """Asks every query with every prompt set and every number of pairs."""
-        total = self.setting.prompt_sets * len(self.queries) * len(self.setting.pairs)
+        total = self.setting.prompt_sets * len(self.queries) * len(self.setting.asked_pairs)
         with progress_bar("completing", total) as bar:
             for number in range(self.setting.prompt_sets):
                 for prompts, setting, replaced, places in self._groups(number):
@@ -214,7 +237,7 @@ class _Run:
             by_setting[self.draws.setting(self.data, number, index)].append(place)
         for setting, places in by_setting.items():
             asked = {self.sources[place] for place in places}
-            prompts = compose(self.pairs_from, number, max(self.setting.pairs), setting, asked, self.draws)
+            prompts = compose(self.pairs_from, number, max(self.setting.asked_pairs), setting, asked, self.draws)
             by_pairs: dict[int | None, list[int]] = defaultdict(list)
             for place in places:
                 by_pairs[prompts.replaced(self.sources[place])].append(place)
@@ -229,7 +252,7 @@ class _Run:
         queries = [self.draws.query(self.data, self.queries[place], setting) for place in places]
         truths = [scoring.read(query.target) for query in queries]
         self._score_queries(number, setting, places, queries, truths)
-        for count in self.setting.pairs:
+        for count in self.setting.asked_pairs:
             pairs = prompts.before(count, replaced)
             shown = scoring.classes_shown(pair.target for pair in pairs)
             started = time.perf_counter()
@@ -250,7 +273,7 @@ class _Run:
                 if nearest is not last:
                     copied = _copied(scoring, nearest, query, truth)
                 found["nearest_target"].add(number, place, copied)
-                if self.rows is not None and number == 0 and count == max(self.setting.pairs):
+                if self.rows is not None and number == 0 and count == max(self.setting.asked_pairs):
                     self.rows.add(place, pairs, query, scoring.draw(read), score)
             bar.advance(len(places))
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.pascal5i import CLASS_NAMES, QUERIES, VOID, Episode, PascalFold
 from ..data.task_base import Pair
-from ..data.tasks_segmentation import black_and_white
+from ..data.tasks_segmentation import black_and_white, label_map_of
 from ..errors import UserError
 from ..progress import progress_bar
 from .completer import Question
@@ -188,8 +188,9 @@ def _read(data: PascalFold, episode: Episode, size: int | None) -> tuple[list[Pa
         example = data.example(name, wanted)
         if size is not None:
             example = example.stretched((size, size))
-        pairs.append(Pair(example.image, black_and_white(example.label_map == wanted), name))
-    return pairs[:-1], pairs[-1], example.label_map != VOID
+        labels = label_map_of(example)
+        pairs.append(Pair(example.image, black_and_white(labels == wanted), name))
+    return pairs[:-1], pairs[-1], labels != VOID
 
 
 def _ratio(common: float, union: float) -> float:

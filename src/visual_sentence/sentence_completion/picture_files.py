@@ -216,7 +216,7 @@ def complete_files(
                 "query": str(answered[number]),
                 "answer": str(places[number]),
                 "kind": MASK if answer.mask is not None else LABELS if answer.label_map is not None else IMAGE,
-                "palette": None if answer.label_map is None else [list(colour) for colour in answer.palette],
+                "palette": None if answer.label_map is None else [list(colour) for colour in answer.palette or ()],
                 "log_likelihood": answer.log_likelihood,
             }
             bar.advance(1)
@@ -260,7 +260,7 @@ def save_answer(answer: Completion, file: Path) -> None:
     picture = answer.painted
     if answer.label_map is not None:
         picture = Image.fromarray(answer.label_map.astype(np.uint8)).convert("P")
-        picture.putpalette([value for colour in answer.palette for value in colour])
+        picture.putpalette([value for colour in answer.palette or () for value in colour])
     with writing(file) as aside:
         picture.save(aside, format="PNG")
 
@@ -295,8 +295,8 @@ def _sentence_row(
 ) -> list[tuple[str, Image.Image]]:
     panels = [*shown, *([] if query is None else [("query", query)]), ("answer", answer.painted.convert("RGB"))]
     scale = min(1.0, LARGEST_SHOWN / max(answer.image.size))
-    size = tuple(max(1, round(side * scale)) for side in answer.image.size)
-    return [(caption, picture.resize(size)) for caption, picture in panels]
+    width, height = (max(1, round(side * scale)) for side in answer.image.size)
+    return [(caption, picture.resize((width, height))) for caption, picture in panels]
 
 
 def _stack(rows: Sequence[Sequence[tuple[str, Image.Image]]]) -> Image.Image:

@@ -97,7 +97,7 @@ class PromptSet:
             count: How many.
             replaced: What `replaced` gave for the query.
         """
-        if replaced is None or replaced >= count:
+        if replaced is None or replaced >= count or self.reserve is None:
             return self.pairs[:count]
         return (*self.pairs[:replaced], self.reserve, *self.pairs[replaced + 1 : count])
 

@@ -5,6 +5,7 @@ Masks by threshold, label maps by the nearest colour of the palette that the pai
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,8 +122,9 @@ class Scoring:
         return np.asarray(picture.convert("RGB"))
 
     def _read_labels(self, picture: Image.Image, shown: Collection[int] | None) -> np.ndarray:
-        places = np.array(sorted(range(len(self.palette)) if shown is None else shown))
-        return places[picture_labels(_batch(picture), [self.palette[place] for place in places])[0].numpy()]
+        palette = self.palette or ()
+        places = np.array(sorted(range(len(palette)) if shown is None else shown))
+        return places[picture_labels(_batch(picture), [palette[place] for place in places])[0].numpy()]
 
     def classes_shown(self, targets: Iterable[Image.Image]) -> set[int] | None:
         """The classes in targets, which are the ones that an answer can have; None where answers have no classes."""
@@ -153,7 +155,7 @@ class Scoring:
         counts = pixel_counts(answer, truth)
         overlap = self.overlap()
         overlap.add_image(counts)
-        found = overlap.compute()
+        found: dict[str, Any] = overlap.compute()
         values = {"dice": found["dice"], "iou": found["iou"]}
         if not self.instances:
             return Score(values, counts)

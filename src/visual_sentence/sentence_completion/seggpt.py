@@ -6,7 +6,7 @@ asked, and what they make of the query is averaged in every layer. Masks only.
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +73,8 @@ class SegGptCompleter:
         self.name = name or model.config.name_or_path or "this model"
         if embedding_type not in EMBEDDING_TYPES:
             raise UserError(f"SegGPT has no embedding type {embedding_type!r}: use {' or '.join(EMBEDDING_TYPES)}.")
-        height, width = model.config.image_size
+        sides: Any = model.config.image_size  # of SegGPT always a pair
+        height, width = sides
         self.size = (height // 2, width)  # a pair stands above its query
         made = (image_processor.size["height"], image_processor.size["width"])
         if made != self.size:
@@ -83,7 +84,7 @@ class SegGptCompleter:
                 "it."
             )
         self.model = model.eval()
-        self.image_processor = image_processor
+        self.image_processor: Any = image_processor  # whose own arguments its annotations leave out
         self.embedding_type = embedding_type
         self.processor = AnyPairs()
 
@@ -108,7 +109,8 @@ class SegGptCompleter:
         if not isinstance(config, SegGptConfig):
             raise UserError(f"{name} is a {config.model_type} model, not SegGPT: give a folder or a Hub id of SegGPT.")
         try:
-            model, report = SegGptForImageSegmentation.from_pretrained(folder, output_loading_info=True)
+            loaded: Any = SegGptForImageSegmentation.from_pretrained(folder, output_loading_info=True)
+            model, report = loaded
             image_processor = SegGptImageProcessor.from_pretrained(folder)
         except LOADING_ERRORS as error:
             raise unreachable(name, error) from error
@@ -174,7 +176,7 @@ class SegGptCompleter:
 
     def _checked(self, sentence: Sentence) -> tuple[list[Pictures], Image.Image]:
         """Pairs and query as 8-bit RGB."""
-        pairs = [(pair.input, pair.target) if hasattr(pair, "target") else pair for pair in sentence.pairs]
+        pairs = [pair if isinstance(pair, (tuple, list)) else (pair.input, pair.target) for pair in sentence.pairs]
         if not pairs:
             raise UserError("There is no pair, so nothing says what is to be done: give solved (input, target).")
         if sentence.query is None:
@@ -213,7 +215,7 @@ class SegGptCompleter:
 
 
 @contextmanager
-def _as_published(model: SegGptForImageSegmentation) -> Iterator[None]:
+def _as_published(model: SegGptForImageSegmentation) -> Generator[None, None, None]:
     """Ensembles as SegGPT's own code does.
 
     Up to and with the layer `merge_index` pictures and masks are separate rows, each to be averaged over the pairs with

@@ -60,7 +60,8 @@ class SheetRows:
     def draw(self) -> Image.Image:
         """The sheet."""
         rows = [self.first[place] for place in sorted(self.first)]
-        rows.append(self.worst)
+        if self.worst is not None:
+            rows.append(self.worst)
         columns = [f"{kind} {place}" for place in range(1, self.pairs + 1) for kind in ("input", "target")]
         columns += ["query", "answer", "truth"]
         last = len(rows) - 1
