@@ -106,6 +106,10 @@ ROOMS = {
         *("captioning", "completion", "errors", "few_shot", "hub_code", "image_io", "language", "masked_restoration"),
         *("modeling", "reconstruction", "references", "restoration", "sentence_completion", "words"),
     },
+    "app": {
+        *("captioning", "completion", "data", "demo", "errors", "few_shot", "image_io", "metrics", "reconstruction"),
+        *("references", "restoration", "sentence_completion", "shipped", "video", "words"),
+    },
     "demo": {
         *(
             "completion",

@@ -12,6 +12,7 @@ import typer
 
 from . import (
     answer,
+    app,
     caption,
     classify,
     codebook,
@@ -77,6 +78,7 @@ COMMANDS = {
     },
     "To begin with": {
         "demo": (demo.demo, "Show on one page what the models can do."),
+        "app": (app.app, "Try everything by hand, on a page in the browser."),
         "info": (info.info, "Say what is installed here, and what could be added."),
     },
 }

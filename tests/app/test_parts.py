@@ -1,0 +1,91 @@
+"""Parts of the page by themselves: how work becomes an event, masks that are painted, ports."""
+
+import socket
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from visual_sentence import UserError
+from visual_sentence.app import Limits
+from visual_sentence.app.controls import as_event
+from visual_sentence.app.limits import check_text
+from visual_sentence.app.page import free_port
+from visual_sentence.app.sentence_tab import painted_mask
+
+
+def run(work, *values, outputs: int = 2) -> list:
+    return list(as_event(work, 2, outputs)(*values, progress=lambda *_, **__: None))
+
+
+def test_what_work_returns_comes_behind_its_stages():
+    def work(value):
+        yield "first"
+        yield "second"
+        return value, value + 1
+
+    *between, last = run(work, 3)
+    assert last == (3, 4)
+    assert len(between) == 2 and between[0] == (gr.skip(), gr.skip())
+
+
+def test_a_mistake_is_told_and_a_failure_hides_what_it_knew(caplog):
+    def mistaken():
+        yield "first"
+        raise UserError("/tmp/folder/of-mine/film.mp4 is too large for http://host:8000/v1: make it smaller.")
+
+    def failing():
+        yield "first"
+        raise RuntimeError("cannot open /home/someone/secret")
+
+    with pytest.raises(gr.Error) as caught:
+        run(mistaken)
+    assert caught.value.message == "film.mp4 is too large for http://host:8000/v1: make it smaller."
+    with pytest.raises(gr.Error) as caught:
+        run(failing)
+    assert "secret" not in caught.value.message and "RuntimeError" in caught.value.message
+    assert "secret" in caplog.text
+
+
+def test_work_that_is_stopped_ends_between_its_stages():
+    done = []
+
+    def work():
+        for stage in ("first", "second"):
+            done.append(stage)
+            yield stage
+        done.append("end")
+        return 1, 2
+
+    event = as_event(work, 2, 2)(progress=lambda *_, **__: None)
+    next(event)
+    event.close()
+    assert done == ["first"]
+
+
+def test_what_was_painted_is_white(tmp_path):
+    layer = Image.new("RGBA", (20, 10))
+    layer.paste((9, 9, 9, 255), (0, 0, 10, 10))
+    layer.save(tmp_path / "layer.png")
+    mask = painted_mask([str(tmp_path / "layer.png")], (40, 20), Limits())
+    assert mask.size == (40, 20) and mask.getpixel((5, 5)) == (255, 255, 255) and mask.getpixel((30, 5)) == (0, 0, 0)
+    Image.new("RGBA", (20, 10)).save(tmp_path / "empty.png")
+    assert painted_mask([str(tmp_path / "empty.png")], (40, 20), Limits()) is None
+
+
+def test_a_port_that_is_taken_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot be served at 127.0.0.1:{port}.*another --port"):
+            free_port("127.0.0.1", port)
+    assert free_port("127.0.0.1", 0) > 0
+
+
+def test_texts_and_limits():
+    assert check_text(" a \n b ", "The name") == "a b"
+    with pytest.raises(UserError, match="The name is empty"):
+        check_text("  ", "The name")
+    with pytest.raises(UserError, match="megabytes = 0"):
+        Limits(megabytes=0)
