@@ -46,6 +46,7 @@ class Part:
 
 PARTS = (
     Part("demo pictures", "the pictures of `demo`", {"scikit-image": "skimage"}, "'visual-sentence[demo]'"),
+    Part("page in the browser", "`app`", {"gradio": "gradio"}, "'visual-sentence[app]'"),
     Part(
         "videos",
         "`keyframes` and `sentence`",
@@ -93,6 +94,12 @@ PARTS = (
         "`--llm` of models that were saved in its 4 or 8 bits",
         {"bitsandbytes": "bitsandbytes"},
         "bitsandbytes",
+    ),
+    Part(
+        "site",
+        "`mkdocs build`, the documentation as a site",
+        {"mkdocs": "mkdocs", "mkdocs-material": "material", "ruff": "ruff"},
+        "'visual-sentence[docs]'",
     ),
 )
 

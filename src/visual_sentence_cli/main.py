@@ -12,7 +12,7 @@ import typer
 
 from . import (
     answer,
-    app,
+    app as page,
     caption,
     classify,
     codebook,
@@ -65,11 +65,9 @@ COMMANDS = {
         "sentence": (sentence.sentence, "Make visual sentences of a video."),
         "keyframes": (keyframes.keyframes, "Choose frames of a video."),
     },
-    "Measurements": {
+    "Models, and how good they are": {
         "evaluate": (evaluate.app, "Measure a model on data."),
         "reproduce": (reproduce.reproduce, "Measure a table of the papers, beside the paper's numbers."),
-    },
-    "Models": {
         "codebook": (codebook.app, "Build codebooks: the words that pictures are written in."),
         "convert": (convert.convert, "Bring published models over, or write ours for diffusers."),
         "compact": (compact.compact, "Copy a model at about half the size."),
@@ -78,7 +76,7 @@ COMMANDS = {
     },
     "To begin with": {
         "demo": (demo.demo, "Show on one page what the models can do."),
-        "app": (app.app, "Try everything by hand, on a page in the browser."),
+        "app": (page.app, "Try everything by hand, on a page in the browser."),
         "info": (info.info, "Say what is installed here, and what could be added."),
     },
 }
