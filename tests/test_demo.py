@@ -1,8 +1,10 @@
 """The demo with the real offline models: right answer, complete page, and one line where something is missing."""
 
+import json
 import re
 import sys
 from html import escape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,15 +19,26 @@ from visual_sentence.demo.tissue import CORNERS, SIDE
 from visual_sentence.demo.words_picture import load_photographs
 from visual_sentence.restoration import TASKS as RESTORATIONS
 
+from .test_packaging import built, installed, package_folders, project  # noqa: F401  (fixtures)
+
 
 @pytest.fixture(scope="module")
-def demo(offline_models, tmp_path_factory):
-    """The demo's folder and result."""
+def demo(installed, offline_models, tmp_path_factory) -> tuple[Path, DemoResult]:  # noqa: F811
+    """The demo's folder and result: run from the wheel in an empty folder, with the repository out of reach."""
     pytest.importorskip("skimage.data", reason="needs scikit-image (visual-sentence[demo])")
-    folder = tmp_path_factory.mktemp("demo") / "new" / "folder"
-    return folder, run_demo(folder)
+    place = tmp_path_factory.mktemp("empty")
+    settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("home"))}
+    command = ["demo", "--output", "new/folder", "--json"]
+    done = installed.run(command, place, settings, program="visual-sentence")
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads(done.stdout)
+    assert record["page"] == "new/folder/index.html" and [path.name for path in place.iterdir()] == ["new"]
+    parts = (tuple(SheetResult(**one) for one in record[name]) for name in ("restorations", "sentences"))
+    words, reconstruction = WordsResult(**record["photographs"]), SheetResult(**record["reconstruction"])
+    return place / "new" / "folder", DemoResult(words, reconstruction, *parts)
 
 
+@pytest.mark.slow
 @pytest.mark.offline_stack
 def test_the_answer_is_right(demo):
     result = demo[1].photographs
@@ -36,6 +49,7 @@ def test_the_answer_is_right(demo):
     assert "cat" in result.words["chelsea.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.offline_stack
 def test_picture_and_page_are_written(demo):
     folder, result = demo
@@ -43,6 +57,8 @@ def test_picture_and_page_are_written(demo):
         picture.load()
         assert min(picture.size) > 900
     page = (folder / "index.html").read_text(encoding="utf-8")
+    shown = re.findall(r'src="([^"]+)"', page)
+    assert len(shown) > 5 and all((folder / name).is_file() for name in shown)
     assert 'src="words.png"' in page and "http" not in page  # one page that needs nothing from elsewhere
     for label, probability in result.photographs.probabilities.items():
         assert f"<td>{label}</td><td>{probability:.1%}</td>" in page
@@ -51,6 +67,7 @@ def test_picture_and_page_are_written(demo):
         assert word in page
 
 
+@pytest.mark.slow
 @pytest.mark.offline_stack
 def test_every_task_is_measured_and_shown(demo):
     folder, result = demo
@@ -67,6 +84,7 @@ def test_every_task_is_measured_and_shown(demo):
             assert min(sheet.size) > 2 * 128
 
 
+@pytest.mark.slow
 @pytest.mark.offline_stack
 def test_what_the_models_that_ship_can_do(demo):
     result = demo[1]

@@ -1,7 +1,6 @@
 """What an installed package must hold: its data files, every package folder, one version; and that its wheel works."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -173,20 +172,3 @@ def test_the_repository_is_out_of_reach_of_the_wheel(installed, tmp_path):
 def test_the_wheels_command_says_its_version(installed, project, tmp_path):
     done = installed.run(["--version"], tmp_path, program="visual-sentence")
     assert (done.returncode, done.stdout) == (0, f"visual-sentence {project['project']['version']}\n"), done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.offline_stack
-def test_the_demo_runs_from_the_wheel_in_an_empty_folder(installed, offline_models, tmp_path):
-    pytest.importorskip("skimage.data", reason="needs scikit-image (visual-sentence[demo])")
-    place = tmp_path / "empty"
-    place.mkdir()
-    settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    done = installed.run(["demo", "--output", "page"], place, settings, program="visual-sentence")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "pictures and page: page/index.html"
-    assert [path.name for path in place.iterdir()] == ["page"]
-    page = (place / "page" / "index.html").read_text(encoding="utf-8")
-    shown = re.findall(r'src="([^"]+)"', page)
-    assert len(shown) > 5 and all((place / "page" / name).is_file() for name in shown)
-    assert '<span class="answer">motorcycle</span>' in page

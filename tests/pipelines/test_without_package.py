@@ -13,9 +13,7 @@ from PIL import Image
 from visual_sentence import load_language_model
 from visual_sentence.modeling import V2LImageProcessor
 from visual_sentence.pipelines import VisualFewShotClassificationPipeline
-from visual_sentence.pipelines.reconstruction import ImageReconstructionPipeline
 
-from ..conftest import TOWERS
 from ..modeling.conftest import make_local_v2l, make_vqgan  # noqa: F401  (fixtures)
 from ..modeling.test_hub_round_trip import endpoint  # noqa: F401  (fixture)
 
@@ -35,22 +33,14 @@ model, language_model, saved = sys.argv[1:]
 settings = {"model": model, "trust_remote_code": True, "device": "cpu"}
 teal, gold = Image.new("RGB", (50, 40), "teal"), Image.new("RGB", (50, 40), "gold")
 result = {}
-if language_model:
-    classify = pipeline("visual-few-shot-classification", language_model=language_model, **settings)
-    support = {"sea": [teal], "sun": [gold]}
-    result["answers"] = classify([teal, "missing.png", gold], support=support, batch_size=2, on_error="report")
-    try:
-        pipeline("visual-few-shot-classification", language_model="offline", **settings)(teal, support=support)
-    except ValueError as error:
-        result["offline"] = [type(error).__name__, str(error)]
-    if saved:
-        classify.save_pretrained(saved)
-else:
-    reconstruct = pipeline("image-reconstruction", **settings)
-    result["tokens"] = [row["image_tokens"] for row in reconstruct(iter([teal, gold]), batch_size=2)]
-    result["words"] = reconstruct(gold)["words"]
-    if saved:
-        reconstruct.save_pretrained(saved)
+classify = pipeline("visual-few-shot-classification", language_model=language_model, **settings)
+support = {"sea": [teal], "sun": [gold]}
+result["answers"] = classify([teal, "missing.png", gold], support=support, batch_size=2, on_error="report")
+try:
+    pipeline("visual-few-shot-classification", language_model="offline", **settings)(teal, support=support)
+except ValueError as error:
+    result["offline"] = [type(error).__name__, str(error)]
+classify.save_pretrained(saved)
 print(json.dumps(result))
 """
 
@@ -98,45 +88,6 @@ def test_classification_comes_with_the_model_and_can_be_saved_again(make_v2l, ll
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         path.name: path.read_bytes() for path in again.iterdir()
     }
-
-
-@pytest.mark.slow
-def test_reconstruction_comes_with_the_model(make_vqgan, make_local_v2l, tmp_path):  # noqa: F811
-    teal, gold = Image.new("RGB", (50, 40), "teal"), Image.new("RGB", (50, 40), "gold")
-    processor = V2LImageProcessor(local_size=16, global_size=32)
-    for name, model in (("vqgan", make_vqgan()), ("v2l", make_local_v2l(TOWERS["clip"], cross_attention="paper"))):
-        reconstruct = ImageReconstructionPipeline(model, image_processor=processor, device="cpu")
-        reconstruct.save_pretrained(tmp_path / name)
-        result = run_without_package(str(tmp_path / name), "", "", tmp_path)
-        assert result["tokens"] == [row["image_tokens"] for row in reconstruct([teal, gold])]
-        assert result["words"] == reconstruct(gold)["words"]
-
-
-UPLOAD = """
-import sys
-
-from transformers import pipeline
-
-import visual_sentence
-
-pipeline("visual-few-shot-classification", model=sys.argv[1]).push_to_hub("me/tiny-v2l")
-"""
-
-
-@pytest.mark.slow
-def test_a_pipeline_comes_from_the_hub(endpoint, make_v2l, llm_folder, tmp_path):  # noqa: F811
-    folder = tmp_path / "model"
-    model, processor = make_v2l(), V2LImageProcessor(global_size=32)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    online = {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0", "HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_fake"}
-    online |= {"HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", UPLOAD, str(folder)], env={**os.environ, **online}, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    result = run_without_package("me/tiny-v2l", str(llm_folder), "", tmp_path, **online)
-    check_answers(result["answers"], expected_answers(model, processor, llm_folder))
 
 
 @pytest.mark.slow

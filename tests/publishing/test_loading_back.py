@@ -137,7 +137,7 @@ def saved(
     made = {
         "vqgan": lambda: (make_vqgan(codebook="simvq"), VQGANImageProcessor(local_size=16)),
         "v2l": lambda: (make_local_v2l(TOWERS["clip"], cross_attention="paper"), V2LProcessor(both)),
-        "v2l-global": lambda: (make_v2l("siglip"), V2LProcessor(whole)),
+        "v2l-global": lambda: (make_v2l("open_clip"), V2LProcessor(whole)),
         "simlvm-llama": lambda: (make_simlvm(aligned_tokens=True), None),
         "simlvm-gru": lambda: (make_simlvm("visual_gru", grid_positions=True), None),
         "lqae": lambda: (make_lqae(), V2LProcessor(V2LImageProcessor(local_size=16, do_global_view=False))),
