@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,7 +64,7 @@ def build(
     from visual_sentence.image_io import open_image_source
     from visual_sentence.language import choose_device, load_language_model, load_text_tokenizer
 
-    changes = {
+    changes: dict[str, Any] = {
         "ngrams": ngrams,
         "continuations": continuations,
         "templates": templates if templates is None or "{}" not in templates else (templates,),

@@ -58,6 +58,7 @@ def convert(
         report = export_checkpoint(source, target, output)
         done = f"VQModel of {source}: {output}"
     else:
+        assert kind is not None  # as one of the two is there
         report = convert_checkpoint(source, kind, output, given)
         done = f"{len(report['used'])} tensors of {report['source']}: {output}"
     if as_json:

@@ -34,6 +34,6 @@ def demo(
         typer.echo(f"{name}: {', '.join(result.words[name])}")
     shares = ", ".join(f"{label} {share:.0%}" for label, share in result.probabilities.items())
     typer.echo(f"{QUESTION}: {result.answer} ({shares})")
-    for one in (found.reconstruction, *found.restorations, *found.sentences):
+    for one in filter(None, (found.reconstruction, *found.restorations, *found.sentences)):
         typer.echo(f"{one.title.lower()}: {one.summary()}")
     typer.echo(f"pictures and page: {output / 'index.html'}")

@@ -17,11 +17,11 @@ class OnePage(TyperGroup):
     def format_commands(self, ctx, formatter) -> None:
         """The commands by their groups, in the order in which they were put in."""
         every = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        commands = {name: command for name, command in every.items() if not command.hidden}
+        commands = {name: command for name, command in every.items() if command is not None and not command.hidden}
         width = max(map(len, commands))
         groups: dict[str, list[tuple[str, str]]] = {}
         for name, command in commands.items():
-            rows = groups.setdefault(command.rich_help_panel or "Others", [])
+            rows = groups.setdefault(getattr(command, "rich_help_panel", None) or "Others", [])
             rows.append((name.ljust(width), command.get_short_help_str()))
         formatter.write_paragraph()
         for title, rows in groups.items():

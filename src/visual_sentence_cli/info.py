@@ -35,8 +35,10 @@ def info(as_json: options.Json = False) -> None:
 def environment_alone() -> ModuleType:
     """The library's module, without the package around it."""
     package = importlib.util.find_spec("visual_sentence")
+    assert package is not None and package.origin is not None  # it came with the command
     path = Path(package.origin).with_name("environment.py")
     spec = importlib.util.spec_from_file_location("visual_sentence_environment", path)
+    assert spec is not None and spec.loader is not None  # of a Python file
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where its dataclasses look for it
     spec.loader.exec_module(module)

@@ -12,7 +12,6 @@ import typer
 
 from . import (
     answer,
-    app as page,
     caption,
     classify,
     codebook,
@@ -33,6 +32,9 @@ from . import (
     restore,
     restore_masked,
     sentence,
+)
+from . import (
+    app as page,
 )
 from .help_page import OnePage
 

@@ -90,7 +90,7 @@ def wrap(text: str, size: int, width: int, most: int) -> list[str]:
 
 
 def _paragraph(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, most: int, color: str
+    draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size: int, most: int, color: str
 ) -> float:
     """Writes a text in lines and gives the height at which it ends."""
     y = float(corner[1])

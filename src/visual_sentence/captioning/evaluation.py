@@ -266,7 +266,7 @@ def _answer_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) ->
     rows = vqa_scores(texts, references)
     of_ten = [row["vqa_accuracy"] for row in rows if row["vqa_accuracy"] is not None]
     return {
-        "exact_match": sum(row["exact_match"] for row in rows) / len(rows),
+        "exact_match": sum(row["exact_match"] or 0.0 for row in rows) / len(rows),
         "vqa_accuracy": sum(of_ten) / len(of_ten) if of_ten else None,
         "n_ten": len(of_ten),
     }

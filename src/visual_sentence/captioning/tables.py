@@ -169,7 +169,8 @@ def _given(items: Given, names: tuple[str, ...]) -> PictureRows:
     if not isinstance(items, Iterable):
         raise UserError(f"examples must be a table or a list of {form}, got {type(items).__name__}.")
     rows = []
-    for place, item in enumerate(_from_columns(items, names) if isinstance(items, Mapping) else items, start=1):
+    given: Any = items  # whatever the user gave
+    for place, item in enumerate(_from_columns(given, names) if isinstance(items, Mapping) else given, start=1):
         name = f"Example {place}"
         if not isinstance(item, list | tuple) or len(item) != len(names) or not isinstance(item[0], Picture):
             raise UserError(f"{name} is not of the form {form}: give a picture and its text in each.")
@@ -228,7 +229,7 @@ def _metadata_folder(path: Path, split: str) -> Dataset:
     assert isinstance(data, DatasetDict)
     if split in data:
         return data[split]
-    raise UserError(f"{path} has no split {split!r}: choose one of {', '.join(data)}.")
+    raise UserError(f"{path} has no split {split!r}: choose one of {', '.join(map(str, data))}.")
 
 
 def _column_names(data: Dataset | list[dict]) -> list[str]:

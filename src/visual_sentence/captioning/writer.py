@@ -132,9 +132,10 @@ class InContextWriter:
             return [one_line(text) for text in self.language_model.complete(prompts, max_new_tokens, stop)]
         except PromptTooLongError as error:
             lengths = [self.language_model.count_tokens(prompt) for prompt in prompts]
-            if None in lengths:
+            known = [length for length in lengths if length is not None]
+            if len(known) < len(lengths):
                 raise
-            render = renders[lengths.index(max(lengths))]
+            render = renders[known.index(max(known))]
             raise UserError(self._advice(render, max_new_tokens, error)) from error
 
     def _advice(self, render: Render, max_new_tokens: int, error: PromptTooLongError) -> str:
@@ -144,7 +145,7 @@ class InContextWriter:
             f"{self.language_model.name} has {error.limit}"
         )
         limit, count = error.limit - max_new_tokens, 0
-        while render(count) != render() and self.language_model.count_tokens(render(count + 1)) <= limit:
+        while render(count) != render() and (self.language_model.count_tokens(render(count + 1)) or 0) <= limit:
             count += 1
         if count == 0:
             return f"{found}: not one example fits, so use fewer words a picture or a model with a longer context."

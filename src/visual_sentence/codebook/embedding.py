@@ -22,8 +22,13 @@ EMBEDDINGS_FILE = "embeddings.npy"
 class TextEncoder(Protocol):
     """The part of a joint encoder that reads text."""
 
-    name: str
-    embedding_dim: int
+    @property
+    def name(self) -> str:
+        """What records call it."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, width of its vectors."""
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids per text with special tokens, not padded."""

@@ -25,8 +25,13 @@ SIMILARITY_BUDGET = 2**24
 class ImageEncoder(Protocol):
     """The part of a joint encoder that reads images."""
 
-    name: str
-    embedding_dim: int
+    @property
+    def name(self) -> str:
+        """What records call it."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, width of its vectors."""
 
     def encode_images(self, images: list[Image.Image]) -> torch.Tensor:
         """Unit vectors, float32 [B, D]."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..encoders import load_joint_encoder
 from ..errors import UserError
-from ..language import LanguageModel, choose_device, entry_texts, load_language_model, load_text_tokenizer
+from ..language import LanguageModel, choose_device, entry_texts, load_language_model, load_text_tokenizer, table_of
 from ..modeling.vocabulary_v2l import LocalVocabulary
 from .embedding import TextEncoder, embed_texts
 from .steps import ChunkFolder, digest, package_version, replacing
@@ -220,7 +220,7 @@ def codebook_of_language_model(language_model: LanguageModel, *, folder: Path) -
             settings.
     """
     texts = entry_texts(language_model.tokenizer)
-    matrix = language_model.model.get_input_embeddings().weight.detach()
+    matrix = table_of(language_model.model.get_input_embeddings()).detach()
     if len(matrix) < len(texts):
         raise UserError(
             f"{language_model.reference} has input embeddings for {len(matrix)} tokens, but its tokenizer has "

@@ -7,7 +7,7 @@ appends the result of each chunk, and on a rerun goes on behind the last one.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,7 @@ FINISHED_FILE = "finished"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path, None, None]:
     """Lets a file appear whole or not at all: yields a path beside `path`, renamed to it when the block ends.
 
     Args:

@@ -27,7 +27,7 @@ def require_files(folder: Path, names: Iterable[str], what: str) -> None:
 
 def tensor_digest(tensor: torch.Tensor) -> str:
     """The sha256 of a tensor's values, in hexadecimal."""
-    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().data).hexdigest()
 
 
 def require_digest(folder: Path, embeddings: torch.Tensor, expected: str) -> None:

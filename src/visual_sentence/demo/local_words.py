@@ -60,9 +60,10 @@ def show_restorations(
     results = []
     for task in TASKS:
         found = restorer.restore(damaged, RestorationSetting(task), examples)
-        values, degraded = (_psnr(pictures, found.originals) for pictures in (found.restored, found.degraded))
+        originals = found.known_originals
+        values, degraded = (_psnr(pictures, originals) for pictures in (found.restored, found.degraded))
         columns = ("photograph", "damaged", "restored", "all words known")
-        shown = zip(found.originals, found.degraded, found.restored, whole, strict=True)
+        shown = zip(originals, found.degraded, found.restored, whole, strict=True)
         rows = [(four, f"restored: {value:.1f} dB", False) for four, value in zip(shown, values, strict=True)]
         picture = f"restoration-{task}.png"
         draw_rows(columns, rows).save(output / picture)

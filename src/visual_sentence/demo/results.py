@@ -28,7 +28,7 @@ class WordsResult:
     @property
     def answer(self) -> str:
         """The most probable class."""
-        return max(self.probabilities, key=self.probabilities.get)
+        return max(self.probabilities, key=self.probabilities.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SheetResult:
     @property
     def best_reference(self) -> str:
         """The name of the best reference."""
-        return max(self.references, key=self.references.get)
+        return max(self.references, key=self.references.__getitem__)
 
     @property
     def is_failure(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import open_clip
 import torch
@@ -43,7 +44,8 @@ class OpenClipJointEncoder(JointEncoder):
         # open_clip switches the activation when it loads OpenAI's weights; the copy must do the same
         uses_quick_gelu = any(type(module).__name__ == "QuickGELU" for module in model.modules())
         tower_config = {**model_config, "quick_gelu": uses_quick_gelu}
-        super().__init__(name, OpenClipImageTower(tower_config, model=model.visual), tower_config, image_processor)
+        visual: Any = model.visual
+        super().__init__(name, OpenClipImageTower(tower_config, model=visual), tower_config, image_processor)
         self.model = model
         self.tokenizer = tokenizer
         self._pad_id = int(tokenizer(["a"])[0, -1])  # the last position of a one-letter text is padding
@@ -67,6 +69,7 @@ class OpenClipJointEncoder(JointEncoder):
         except LOADING_ERRORS as error:
             said = shorten(str(error), 300, placeholder=" ...")  # a misfit names every tensor
             raise UserError(f"{reference} cannot be loaded by open_clip ({said}): check the weights.") from error
+        assert model_config is not None  # as there is a model of it
         return cls(reference, model.eval(), tokenizer, model_config, _view(reference, model))
 
     @property

@@ -1,9 +1,17 @@
 """Adapter for transformers' dual encoders (CLIP, SigLIP, ALIGN, ...) and, built like one, for ConSE."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ..errors import UserError
 from ..modeling.image_processing_v2l import V2LImageProcessor
@@ -27,13 +35,13 @@ class TransformersJointEncoder(JointEncoder):
     def __init__(
         self,
         name: str,
-        model: torch.nn.Module,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         image_processor: V2LImageProcessor,
     ):
         tower_config = model.config.to_dict()
         super().__init__(name, self.tower_class(tower_config, model=model), tower_config, image_processor)
-        self.model = model
+        self.model: Any = model  # of whatever class has `get_text_features`
         self.tokenizer = tokenizer
 
     @classmethod
@@ -50,6 +58,7 @@ class TransformersJointEncoder(JointEncoder):
                 "give a CLIP-like model, an open_clip architecture (open_clip:ARCH@TAG) or 'offline'."
             )
         tokenizer = AutoTokenizer.from_pretrained(reference)
+        assert tokenizer is not None  # said of classes that want a package which is not installed
         return cls(reference, model, tokenizer, load_view(reference))
 
     @property

@@ -1,6 +1,7 @@
 """The classifier inside the offline joint encoder, as a source of features: EfficientNet-Lite0, trained on ImageNet."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,14 +23,18 @@ class OfflineTower(FrozenModule):
         resolution: Side of the images that the network was trained on, in pixels.
     """
 
+    network: Any  # of timm, whose classes have no common one
+    scale: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], resolution: int):
         super().__init__()
         self.network = network
         self.resolution = resolution
-        mean, std = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+        means, deviations = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
         # (x + 1) / 2 is the value in [0, 1]; both steps of normalisation in one
-        self.register_buffer("scale", 0.5 / std, persistent=False)
-        self.register_buffer("shift", (0.5 - mean) / std, persistent=False)
+        self.register_buffer("scale", 0.5 / deviations, persistent=False)
+        self.register_buffer("shift", (0.5 - means) / deviations, persistent=False)
         self.freeze()
 
     @property
@@ -61,6 +66,6 @@ def load_offline_tower() -> OfflineTower:
         UserError: If the offline packages are not installed.
     """
     folder = offline_folder("v2l")
-    classifier = V2LModel.from_pretrained(folder, dtype=torch.float32).image_tower.model.classifier
+    tower: Any = V2LModel.from_pretrained(folder, dtype=torch.float32).image_tower
     view = V2LImageProcessor.from_pretrained(folder)
-    return OfflineTower(classifier.timm_model, view.global_mean, view.global_std, view.global_size)
+    return OfflineTower(tower.model.classifier.timm_model, view.global_mean, view.global_std, view.global_size)

@@ -6,10 +6,11 @@ An adapter's folder is PEFT's own (`adapter_config.json`, `adapter_model.safeten
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from peft.utils import CONFIG_NAME
@@ -78,7 +79,7 @@ class TunedLanguageModel:
     adapted: PeftModel | None
 
     @contextmanager
-    def untuned(self) -> Iterator[PreTrainedModel]:
+    def untuned(self) -> Generator[PreTrainedModel, None, None]:
         """The model as it was before, for as long as the block runs.
 
         Raises:
@@ -118,7 +119,7 @@ def save_adapter(adapted: PeftModel, folder: Path, record: AdapterRecord) -> Non
     # PEFT writes the path that the base was loaded from, which means nothing to others
     adapted.peft_config["default"] = replace(config, base_model_name_or_path=record.language_model)
     try:
-        adapted.save_pretrained(folder, save_embedding_layers=False)  # they are as they were
+        adapted.save_pretrained(str(folder), save_embedding_layers=False)  # they are as they were
     finally:
         adapted.peft_config["default"] = config
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's form, empty
@@ -150,19 +151,20 @@ def load_tuned(language_model: LanguageModel, adapter: str | None = None) -> Tun
     try:
         with quiet_peft():
             adapted = PeftModel.from_pretrained(language_model.model, adapter)
-    except (*LOADING_ERRORS, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(
             f"{adapter} does not fit {language_model.reference} ({said}): give the language model that it was tuned "
             f"for, {record.language_model}."
         ) from error
     adapted.eval().requires_grad_(False)
-    tuned = replace(language_model, model=adapted.get_base_model(), reference=adapter)
+    base: Any = adapted.get_base_model()
+    tuned = replace(language_model, model=base, reference=adapter)
     return TunedLanguageModel(tuned, record, adapted)
 
 
 @contextmanager
-def quiet_peft() -> Iterator[None]:
+def quiet_peft() -> Generator[None, None, None]:
     """Without the warning of transformers that PEFT asks by a name that is going to change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -188,7 +190,8 @@ def _read_record(place: str, is_adapter: bool) -> AdapterRecord:
         )
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        return AdapterRecord(**{**fields, "grid": tuple(fields["grid"])})
+        fields["grid"] = tuple(fields["grid"])
+        return AdapterRecord(**fields)
     except (OSError, ValueError, TypeError, KeyError) as error:
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(f"{path} is damaged ({said}): fetch the adapter again.") from error

@@ -143,7 +143,7 @@ class SequenceWriter:
         """One batch of pictures, of any size and mode; with their image tokens, where these are known."""
         maps = (tokens or self.codec.encode(pictures)).image_tokens
         prefixes = [[self.format.start_id] for _ in pictures]
-        if self.format.num_global_words:
+        if self.format.num_global_words and self.finder is not None:
             found = self.finder.find(pictures, self.format.num_global_words, batch_size=len(pictures))
             for prefix, words in zip(prefixes, found, strict=True):
                 prefix += [token for ids in words.token_ids for token in ids]

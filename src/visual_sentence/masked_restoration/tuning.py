@@ -42,9 +42,10 @@ def add_lora(language_model: LanguageModel, config: TuningConfig) -> PeftModel:
     Raises:
         UserError: If the language model has no layers of those names.
     """
+    alpha: Any = config.alpha  # peft says int, and divides by the rank
     lora = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,
+        lora_alpha=alpha,
         lora_dropout=config.dropout,
         target_modules=list(config.target_modules),
         task_type="CAUSAL_LM",
@@ -68,7 +69,7 @@ def local_loss(model: torch.nn.Module, base: torch.nn.Module, sequences: ImageSe
         base: The language model inside, whose `forward` tells which arguments there are.
         sequences: N pictures.
     """
-    inputs = sequences.inputs(next(base.parameters()).device)
+    inputs: dict[str, Any] = sequences.inputs(next(base.parameters()).device)
     if not accepts(base, "position_ids"):
         inputs.pop("position_ids")
     length = sequences.maps[0].numel()

@@ -42,7 +42,7 @@ def metric_path(name: str) -> str:
     """
     if name not in METRICS:
         raise UserError(f"{name!r} is no metric of this package: use one of {', '.join(METRICS)}.")
-    return str(files(__package__) / name)
+    return str(files(__name__) / name)
 
 
 __all__ = [

@@ -95,7 +95,7 @@ class OverlapMetric(StreamingMetric):
         for part in pieces(predictions, references):
             if compare is not None:
                 found += compare(*part, **options)
-            else:
+            elif read is not None:
                 maps = [read(images, **options) for images in part]
                 found += [pixel_counts(*pair) for pair in zip(*maps, strict=True)]
         return found

@@ -59,6 +59,7 @@ class StreamingMetric(evaluate.Metric):
         for name, value in needed.items():
             if value is None:
                 raise UserError(f"{self.name} needs {name}, found none: give {', '.join(needed)} with each batch.")
+        assert predictions is not None  # it is needed of all
         if references is not None and len(predictions) != len(references):
             raise UserError(
                 f"Found {len(predictions)} predictions for {len(references)} references: give one for each."

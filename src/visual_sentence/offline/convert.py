@@ -8,6 +8,7 @@
 import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
@@ -37,9 +38,9 @@ def convert_language_model(folder: Path) -> None:
     """Writes the language model as bfloat16 safetensors, with its tokenizer."""
     source = LANGUAGE_MODEL.locate()
     # on Python 3.10 transformers finds no metadata of packages like gguf, and asks the package for its version
-    gguf.__version__ = version("gguf")
-    arguments = {"gguf_file": source.name}
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, **arguments)
+    vars(gguf)["__version__"] = version("gguf")
+    arguments: dict[str, Any] = {"gguf_file": source.name}
+    tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, **arguments)
     if hasattr(quantization_config, "GgufConfig"):
         # newer versions keep the weights quantized, and then refuse to save them, unless they are told not to
         arguments["quantization_config"] = quantization_config.GgufConfig(dequantize=True)
@@ -52,7 +53,7 @@ def convert_encoder(folder: Path) -> None:
     """Writes the joint encoder: classifier, sentence encoder and the embeddings of ImageNet's labels."""
     text_folder = SENTENCE_ENCODER.locate().parent
     text_config = AutoConfig.from_pretrained(text_folder).to_dict()
-    tokenizer = AutoTokenizer.from_pretrained(text_folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(text_folder)
     labels = ImageNetInfo()
     names = [labels.index_to_description(index) for index in range(labels.num_classes())]
     model = ConseModel(
@@ -65,7 +66,8 @@ def convert_encoder(folder: Path) -> None:
             label_words=sorted({word for name in names for word in re.findall(r"[a-z]{3,}", name.lower())}),
         )
     ).eval()
-    model.text_model = type(model.text_model).from_pretrained(text_folder, dtype=torch.float32)
+    text_class: Any = type(model.text_model)
+    model.text_model = text_class.from_pretrained(text_folder, dtype=torch.float32)
     model.classifier.load_state_dict(classifier_state(model.classifier))
     encoder = ConseJointEncoder("offline", model, tokenizer, image_view())
     model.label_embeddings.copy_(embed_labels(encoder, labels))
@@ -80,7 +82,7 @@ def convert_v2l(folder: Path) -> None:
     config = AutoConfig.from_pretrained(encoder_folder)
     encoder = ConseJointEncoder.load(encoder_folder, config, "cpu")
     encoder.name = OFFLINE
-    codebook = GlobalCodebook.load(CODEBOOK)
+    codebook = GlobalCodebook.load(Path(str(CODEBOOK)))
     save_v2l_model(encoder, codebook, folder)
 
 

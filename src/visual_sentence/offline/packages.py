@@ -51,7 +51,8 @@ class OfflinePackage:
     @property
     def is_installed(self) -> bool:
         """Whether the weights are there."""
-        return self.folder is not None and (self.folder / self.file).is_file()
+        folder = self.folder
+        return folder is not None and (folder / self.file).is_file()
 
     def locate(self) -> Path:
         """The checked path of the weights.
@@ -59,12 +60,13 @@ class OfflinePackage:
         Raises:
             UserError: If the package is missing or its weights are not the known ones.
         """
-        if not self.is_installed:
+        folder = self.folder
+        if folder is None or not self.is_installed:
             raise UserError(
                 f"The offline models need the package {self.name} ({self.contents}), which is not installed: "
                 f"run `{INSTALL_COMMAND}` once."
             )
-        path = self.folder / self.file
+        path = folder / self.file
         with path.open("rb") as stream:
             digest = (
                 hashlib.file_digest(stream, "sha256") if sys.version_info >= (3, 11) else hashlib.sha256(stream.read())
@@ -116,7 +118,7 @@ def install_packages() -> None:
     Raises:
         UserError: If pip is missing, cannot reach an index, or was given something else.
     """
-    requirements = files(__package__) / "requirements.txt"
+    requirements = files(__name__.rpartition(".")[0]) / "requirements.txt"
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", str(requirements)]
     result = subprocess.run([*command, "--quiet"], capture_output=True, text=True, check=False)
     if result.returncode:

@@ -42,6 +42,10 @@ class VisualPipeline(Pipeline):
     _load_image_processor = True
     _load_tokenizer = _load_processor = _load_feature_extractor = _load_video_processor = False
 
+    # of the classes that the task is for, perhaps from the code that came with a model
+    model: Any
+    image_processor: Any
+
     task_name: str
     forward_parameters: tuple[str, ...] = ()
     postprocess_parameters: tuple[str, ...] = ()
@@ -53,7 +57,8 @@ class VisualPipeline(Pipeline):
         **kwargs: Any,
     ):
         self._language_model = language_model
-        super().__init__(*args, **{"task": self.task_name, **kwargs})
+        kwargs.setdefault("task", self.task_name)
+        super().__init__(*args, **kwargs)
         if self.image_processor is None:
             raise UserError(f"{self.task_name} makes its views with the model's image processor: pass image_processor.")
 
@@ -158,7 +163,7 @@ class VisualPipeline(Pipeline):
         Raises:
             UserError: If it cannot be loaded, or a served one was given.
         """
-        source = self._language_model_source
+        source: Any = self._language_model_source
         if isinstance(source, str) and not is_served(source):
             return load_language_model(source, device=self.device.type)
         source = getattr(source, "language_model", source)  # of completions in this process
@@ -176,7 +181,7 @@ class VisualPipeline(Pipeline):
         Raises:
             UserError: If it cannot be loaded or reached.
         """
-        source = self._language_model_source
+        source: Any = self._language_model_source
         if hasattr(source, "complete"):
             return source
         if isinstance(source, str) and is_served(source):
@@ -206,14 +211,14 @@ class VisualPipeline(Pipeline):
         return {}, {**forward, **on_error}, postprocess
 
     # Pictures pass transformers' iterators as opaque rows, so that a broken one can stand among good ones.
-    def preprocess(self, image: Any) -> dict[str, Any]:
+    def preprocess(self, input_: Any) -> dict[str, Any]:
         """One picture as `{"row": Row}`; a broken one as a row that says what is wrong with it."""
         try:
-            if isinstance(image, Unreadable):
-                raise image.error
-            return {"row": {"inputs": dict(self.read(image)), "error": None}}
+            if isinstance(input_, Unreadable):
+                raise input_.error
+            return {"row": {"inputs": dict(self.read(input_)), "error": None}}
         except READING_ERRORS as error:
-            return {"row": {"inputs": None, "error": str(unreadable(image, error))}}
+            return {"row": {"inputs": None, "error": str(unreadable(input_, error))}}
 
     def _forward(self, model_inputs: dict[str, Any], on_error: str = "raise", **parameters: Any) -> dict[str, Any]:
         batched = isinstance(model_inputs["row"], list)  # by transformers, where batch_size is above one

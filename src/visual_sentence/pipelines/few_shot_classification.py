@@ -173,7 +173,7 @@ def check_support(support: Mapping[str, Picture | Sequence[Picture]]) -> dict[st
     """
     if not isinstance(support, Mapping):
         raise UserError(f"support must map class names to pictures, got {type(support).__name__}.")
-    checked = {}
+    checked: dict[str, list[Picture]] = {}
     for name, pictures in support.items():
         given = [pictures] if isinstance(pictures, Picture) else list(pictures)
         # what can be compared with the last call's stays as it is

@@ -1,6 +1,6 @@
 """What may be given to a pipeline: one picture in any form, and collections of them, read as they are needed."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
@@ -41,7 +41,7 @@ class PictureTable(Dataset):
         rows: A sequence, a `datasets.Dataset`, a `KeyDataset`, ...
     """
 
-    def __init__(self, rows: Sequence[Any]):
+    def __init__(self, rows: Any):
         self.rows = rows
 
     def __len__(self) -> int:

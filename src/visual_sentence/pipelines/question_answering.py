@@ -84,8 +84,8 @@ class VisualQuestionAnsweringPipeline(InContextPipeline):
         self, inputs: dict[str, Any], examples: Any = None, question: str | None = None, **settings: Any
     ) -> dict[str, list]:
         """The answers about B pictures."""
-        questions = [own or question for own in inputs["question"]]
-        if None in questions:
+        questions = [asked for own in inputs["question"] if (asked := own or question) is not None]
+        if len(questions) < len(inputs["question"]):
             raise UserError(
                 f'{self.task_name} needs a question: give inputs as {{"image": ..., "question": ...}}, or question=...'
             )

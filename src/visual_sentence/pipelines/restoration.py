@@ -78,8 +78,9 @@ class VisualRestorationPipeline(VisualPipeline):
         return PictureRestorer(self.codec, self.language_model)
 
     def check(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        given = {name: parameters[name] for name in SETTING if name in parameters}
-        RestorationSetting(**{"task": TASKS[0], **given, **{k: v for k, v in parameters.items() if k == "task"}})
+        given = {name: parameters[name] for name in (*SETTING, "task") if name in parameters}
+        given.setdefault("task", TASKS[0])
+        RestorationSetting(**given)
         examples = parameters.get("examples")
         if examples is not None and isinstance(examples, (Picture, Mapping)):
             return {**parameters, "examples": [examples]}

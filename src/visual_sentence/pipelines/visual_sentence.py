@@ -73,16 +73,17 @@ class VisualSentencePipeline(VisualPipeline):
         super().__init__(*args, **kwargs)
         config = self.model.config
         check_kind(config, config.name_or_path or "The model")
-        if self.processor is None:
+        processor: Any = self.processor
+        if processor is None:
             converter = self.model.converter
-            self.processor = SimLVMProcessor(
+            processor = self.processor = SimLVMProcessor(
                 self.image_processor,
                 tokens_per_image=config.tokens_per_image,
                 max_images=config.max_images,
                 pad_id=converter.pad_id,
                 begin_id=converter.begin_id,
             )
-        self.completer = SentenceCompleter(self.model, self.processor)
+        self.completer = SentenceCompleter(self.model, processor)
         self._opened: tuple[Any, list[Opened]] = (None, [])
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
@@ -165,7 +166,7 @@ class VisualSentencePipeline(VisualPipeline):
         known_rows: Sequence[int] | None = None,
         num_images: int | None = None,
         **generation: Any,
-    ) -> dict[str, list[list[Completion]]]:
+    ) -> dict[str, list[Any]]:
         """The answers to B inputs, one picture each, or several of frames."""
         given = inputs["given"]
         found: list[list[Completion]] = [[] for _ in given]
@@ -182,13 +183,14 @@ class VisualSentencePipeline(VisualPipeline):
                     f"{self.task_name} needs pairs: pass pairs=[(input, target), ...], or inputs that have their own."
                 )
             rows = one.known_rows if one.known_rows is not None else tuple(known_rows or ())
+            assert one.query is not None  # else it has frames
             questions.append(Question(one.pairs or shown, one.query, one.partial or known, rows))
         answers = self.completer.complete(questions, len(given), output, palette, **generation)
         for place, answer in zip(queries, answers, strict=True):
             found[place] = [answer]
         for count in sorted({given[place].num_images or num_images or 1 for place in sequences}):
             places = [place for place in sequences if (given[place].num_images or num_images or 1) == count]
-            added = self.completer.go_on([given[at].frames for at in places], count, len(given), **generation)
+            added = self.completer.go_on([given[at].frames or () for at in places], count, len(given), **generation)
             for place, completions in zip(places, added, strict=True):
                 found[place] = completions
         return {"answers": found, "is_sequence": [one.frames is not None for one in given]}
@@ -215,7 +217,7 @@ class VisualSentencePipeline(VisualPipeline):
             **kwargs: For the model's `save_pretrained`.
         """
         super().save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory)
+        self.completer.processor.save_pretrained(save_directory)
 
     def _open(self, pairs: list[tuple[Picture, Picture]] | None) -> list[Opened]:
         """The call's pairs, opened once for all its batches."""

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from PIL import Image
@@ -88,8 +89,9 @@ class ImageCodec:
                 f"{name}: its image processor makes views of {side} pixels, but the model takes multiples of {factor}: "
                 "they do not belong together; save the model's own image processor beside it."
             )
-        self.model = model.eval()
-        self.image_processor = image_processor
+        # a VQGANModel or a V2LModel, perhaps of the code that came with it
+        self.model: Any = model.eval()
+        self.image_processor: Any = image_processor
         self.name = name
         self.num_tokens: int | None = None
 
@@ -182,7 +184,8 @@ class ImageCodec:
         image_tokens = tokens.image_tokens.to(self.model.device)
         if not self.is_v2l:
             return self.image_processor.postprocess(self.model.decode(image_tokens))
-        global_tokens = tokens.global_tokens.to(self.model.device) if self.uses_global_tokens else None
+        global_tokens = tokens.global_tokens if self.uses_global_tokens else None
+        global_tokens = None if global_tokens is None else global_tokens.to(self.model.device)
         known = None if known is None else known.to(self.model.device)
         return self.image_processor.postprocess(self.model.decode(image_tokens, global_tokens, known))
 

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -215,9 +216,12 @@ def _has(place: int, character: str) -> bool:
     """Whether the font at that place has a letter of its own for a character."""
     if unicodedata.category(character)[0] in SHAPELESS:
         return False
-    masks = [_load_font(place, 12).getmask(text) for text in (character, NO_CHARACTER)]
+    masks: list[Any] = [_load_font(place, 12).getmask(text) for text in (character, NO_CHARACTER)]
     first, lacking = [(mask.size, bytes(mask)) for mask in masks]
     return first != lacking
+
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @cache
@@ -226,19 +230,19 @@ def _font_files() -> list[str | None]:
     files: list[str | None] = [None]
     for name in INSTALLED_FONTS:
         try:
-            files.append(ImageFont.truetype(name, 12).path)
+            files.append(str(ImageFont.truetype(name, 12).path))
         except OSError:  # not installed
             continue
     return files
 
 
 @cache
-def _load_font(place: int, size: int) -> ImageFont.FreeTypeFont:
+def _load_font(place: int, size: int) -> Font:
     file = _font_files()[place]
     return ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
 
 
-def _font(text: str, size: int) -> ImageFont.FreeTypeFont:
+def _font(text: str, size: int) -> Font:
     """The first font that has every character of a text; the first of all where none has."""
     places = range(len(_font_files()))
     return _load_font(next((place for place in places if _has_all(place, text)), 0), size)

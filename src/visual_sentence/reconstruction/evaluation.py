@@ -157,7 +157,7 @@ class _Measures:
     def compute(self) -> dict[str, Any]:
         """The numbers of all batches."""
         quality, codes = self.quality.compute(), self.codes.compute()
-        found = {name: quality[name] for name in ("psnr", "psnr_y", "ssim", "identical")}
+        found: dict[str, Any] = {name: quality[name] for name in ("psnr", "psnr_y", "ssim", "identical")}
         found["mean_color_psnr"] = self.mean_color.mean
         if self.distance is not None:
             found[self.distance.name] = self.distances.mean

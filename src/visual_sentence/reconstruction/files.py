@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
@@ -96,7 +96,7 @@ def unwritable(path: Path, error: OSError) -> UserError:
 
 
 @contextmanager
-def writing(file: Path) -> Iterator[Path]:
+def writing(file: Path) -> Generator[Path, None, None]:
     """A place beside a file to write to; the file appears whole when the block ends, or not at all.
 
     Raises:
@@ -135,7 +135,7 @@ def reconstruct_files(
         with writing(places.tokens) as aside:
             aside.write_text(tokens_json(result, str(path), codec.name), encoding="utf-8")
         has_words = result.words is not None and codec.writes_map
-        if has_words:
+        if has_words and result.words is not None:
             with writing(places.words) as aside:
                 draw_words(result.original, result.words, result.global_words, path.name).save(aside)
         yield {

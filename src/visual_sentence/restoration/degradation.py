@@ -163,5 +163,6 @@ def paint_hole(picture: Image.Image, task: str, grid: tuple[int, int]) -> Image.
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     scales: Sequence[int] = (cell_width, cell_height, cell_width, cell_height)
     painted = picture.copy()
-    painted.paste(GREY, tuple(int(edge) * scale for edge, scale in zip(box, scales, strict=True)))
+    left, top, right, bottom = (int(edge) * scale for edge, scale in zip(box, scales, strict=True))
+    painted.paste(GREY, (left, top, right, bottom))
     return painted

@@ -84,10 +84,10 @@ def evaluate_restoration(
             found = restorer.restore(views, setting, shown)
             seconds += time.perf_counter() - start
             pictures += len(batch)
-            if originals is not None:
-                originals.update(networks.features(networks.pixels(found.originals)))
+            if originals is not None and networks.features is not None:
+                originals.update(networks.features(networks.pixels(found.known_originals)))
             for compared, (drawn, hits) in _compare(restorer, setting, found).items():
-                measures[compared].update(drawn, found.originals, hits)
+                measures[compared].update(drawn, found.known_originals, hits)
             bar.advance(len(batch))
     if not pictures:
         raise UserError(f"{source.name} holds no picture, so there is nothing to measure: give other data.")
@@ -130,7 +130,7 @@ def _compare(
 ) -> dict[str, tuple[list[Image.Image], torch.Tensor | None]]:
     """What is compared with the originals: pictures, and [B] the share of the task's tokens that are the originals'."""
     codec = restorer.codec
-    clean = codec.encode(found.originals)
+    clean = codec.encode(found.known_originals)
     hole = hole_of(setting.task, *restorer.grid)
     given = fill_with_nearest(found.degraded_tokens, hole) if setting.task in HOLE_TASKS else found.degraded_tokens
     vocabulary = restorer.in_context(setting).vocabulary
@@ -214,7 +214,7 @@ class Measures:
             self.hits.update(hits)
         if networks.distance is not None:
             self.distances.update(networks.distance(networks.pixels(pictures), networks.pixels(originals)))
-        if self.statistics is not None:
+        if self.statistics is not None and networks.features is not None:
             self.statistics.update(networks.features(networks.pixels(pictures)))
 
     def compute(self, originals: FrechetStatistics | None) -> dict[str, Any]:
@@ -223,8 +223,9 @@ class Measures:
         found: dict[str, Any] = {name: quality[name] for name in ("psnr", "ssim", "identical")}
         if self.networks.distance is not None:
             found[self.networks.distance.name] = self.distances.mean
-        if originals is not None:
-            own, name = self.statistics, self.networks.features.name
+        own, features = self.statistics, self.networks.features
+        if originals is not None and own is not None and features is not None:
+            name = features.name
             found[name] = None
             if quality["n"] > 1:
                 found[name] = frechet_distance(own.mean, own.cov, originals.mean, originals.cov)

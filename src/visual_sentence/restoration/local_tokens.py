@@ -29,7 +29,7 @@ class LocalTokensOnly(LogitsProcessor):
             )
         self._bias: torch.Tensor | None = None
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Sets the scores (B, V) of all other ids to minus infinity."""
         if self._bias is None or self._bias.shape[-1] != scores.shape[-1] or self._bias.device != scores.device:
             bias = torch.full((scores.shape[-1],), -torch.inf, device=scores.device)

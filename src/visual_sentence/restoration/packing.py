@@ -7,12 +7,14 @@ and a causal language model, no text.
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import LogitsProcessor, PreTrainedModel
 from transformers.cache_utils import Cache
 
 from ..completion.prefix_cache import SharedPrefix, last_logits
+from ..language import table_of
 from ..modeling.cache_names import CACHE, cache_argument
 
 # Those that take a mask of any form.
@@ -100,7 +102,7 @@ def can_pack(prefix: SharedPrefix) -> bool:
     model = prefix.model
     if not prefix.allows_padding or getattr(model.config, "_attn_implementation", None) not in ATTENTION:
         return False
-    size = model.get_input_embeddings().weight.shape[0]
+    size = len(table_of(model.get_input_embeddings()))
     beginning, *prompts = ([place % size for place in ids] for ids in ((11, 12, 13), (14, 15), (16,), (17, 18, 14)))
     prefix.move_to([(*beginning, 0)])
     try:
@@ -115,7 +117,7 @@ def can_pack(prefix: SharedPrefix) -> bool:
     return bool((packed - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
-def _logits_at(model: PreTrainedModel, places: torch.Tensor, cache: Cache, **inputs: torch.Tensor) -> torch.Tensor:
+def _logits_at(model: PreTrainedModel, places: torch.Tensor, cache: Cache, **inputs: Any) -> torch.Tensor:
     """Logits [B, V] at B places of a single row, the only ones that are computed if the model can."""
     inputs[cache_argument(model) or CACHE] = cache
     if "logits_to_keep" in inspect.signature(model.forward).parameters:

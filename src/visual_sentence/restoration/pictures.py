@@ -99,6 +99,12 @@ class RestoredPictures:
     restored_tokens: torch.Tensor
     global_tokens: torch.Tensor | None
 
+    @property
+    def known_originals(self) -> list[Image.Image]:
+        """The undamaged views of pictures that were degraded here."""
+        assert self.originals is not None
+        return self.originals
+
 
 class PictureRestorer:
     """Restores pictures by a V2L model and the language model whose words it writes.

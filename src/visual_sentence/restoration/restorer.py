@@ -6,6 +6,7 @@ Source: Zhu, Wei, Lu 2024 (https://arxiv.org/abs/2403.07874), figure 4 and secti
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from transformers import LogitsProcessorList
@@ -166,10 +167,12 @@ class InContextRestorer:
         """Greedy local tokens behind prompts whose beginning is cached."""
         packed = self._packs(shared, [len(suffix) for suffix in suffixes])
         # One token behind the prefix, whichever it is, keeps all of the prefix in the cache.
-        self._prefix.move_to([(*shared, 0)])
+        prefix = self._prefix
+        assert prefix is not None  # whoever asks has seen that the model can share a cache
+        prefix.move_to([(*shared, 0)])
         if packed:
-            return write_packed(self._prefix, suffixes, count, self._only_local)
-        cache = self._prefix.rows(len(suffixes))
+            return write_packed(prefix, suffixes, count, self._only_local)
+        cache = prefix.rows(len(suffixes))
         input_ids = torch.tensor(suffixes, device=self.model.device)
         written = []
         for _ in range(count):
@@ -182,7 +185,8 @@ class InContextRestorer:
     def _generate(self, input_ids: torch.Tensor, count: int) -> list[list[int]]:
         """`count` greedy local tokens behind each of B whole prompts of one length, [B, T]."""
         input_ids = input_ids.to(self.model.device)
-        sequences = self.model.generate(
+        model: Any = self.model  # which has `generate`
+        sequences = model.generate(
             input_ids=input_ids,
             attention_mask=torch.ones_like(input_ids),
             generation_config=greedy_config(count, (), self._pad_id),

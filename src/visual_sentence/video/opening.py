@@ -1,6 +1,6 @@
 """Opening a file as a video: everything that is none is refused in one line that says what it is instead."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # The limit that PIL sets for pictures: beyond it a file of a few bytes fills the memory.
-MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**28 // 3)  # PIL's own where someone has switched it off
 # Formats of FFmpeg that show text as moving pictures, or name other files to be opened.
 TEXT_FORMATS = ("tty", "srt", "webvtt", "ass", "lrc")
 LIST_FORMATS = ("concat", "hls", "dash")
@@ -37,7 +37,7 @@ def pyav() -> Any:
 
 
 @contextmanager
-def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
+def open_video(path: Path) -> "Generator[tuple[InputContainer, VideoStream], None, None]":
     """Opens a file with PyAV.
 
     Args:

@@ -1,6 +1,6 @@
 """The folder that results are written into: nothing is overwritten, and it is there whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def check_output(output: str | Path) -> Path:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Generator[Path, None, None]:
     """Yields a folder beside `folder` that takes its place when the block ends, and vanishes if the block fails.
 
     Args:

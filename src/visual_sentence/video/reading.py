@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -290,5 +290,6 @@ def _turn(frame: "DecodedFrame") -> Image.Transpose | None:
         return BY_ANGLE.get(frame.rotation % 360)
     if side_data is None:
         return None
-    matrix = np.frombuffer(bytes(side_data), dtype=np.int32)[:9].reshape(3, 3) / 65536
+    content: Any = side_data  # a buffer
+    matrix = np.frombuffer(bytes(content), dtype=np.int32)[:9].reshape(3, 3) / 65536
     return UPRIGHT.get(tuple(np.rint(matrix[:2, :2]).astype(int).ravel().tolist()))

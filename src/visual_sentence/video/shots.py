@@ -43,13 +43,18 @@ class ShotSetting:
     threshold: float | None = None
     min_shot: float = 0.6
 
+    @property
+    def level(self) -> float:
+        """The threshold, the usual one where none is given."""
+        return DETECTORS[self.detector] if self.threshold is None else self.threshold
+
     def __post_init__(self) -> None:
         if self.detector not in DETECTORS:
             raise UserError(f"There is no shot detector {self.detector!r}: use {' or '.join(DETECTORS)}.")
         if self.threshold is None:
             object.__setattr__(self, "threshold", DETECTORS[self.detector])
-        if self.threshold <= 0:
-            raise UserError(f"A threshold of {self.threshold:g} would cut at every frame: give one above 0.")
+        if self.level <= 0:
+            raise UserError(f"A threshold of {self.level:g} would cut at every frame: give one above 0.")
         if self.min_shot < 0:
             raise UserError(f"A shot cannot take {self.min_shot:g} s: give 0 or more.")
 
@@ -162,5 +167,5 @@ def _detector(setting: ShotSetting) -> "SceneDetector":
         ) from error
     shortest = float(setting.min_shot)  # a float is seconds to it, an int frames
     if setting.detector == "adaptive":
-        return AdaptiveDetector(adaptive_threshold=setting.threshold, min_scene_len=shortest)
-    return ContentDetector(threshold=setting.threshold, min_scene_len=shortest)
+        return AdaptiveDetector(adaptive_threshold=setting.level, min_scene_len=shortest)
+    return ContentDetector(threshold=setting.level, min_scene_len=shortest)

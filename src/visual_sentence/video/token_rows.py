@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Image as ImageFeature
@@ -46,7 +47,7 @@ def sentence_frames(table: str | Path) -> Iterator[tuple[str, int, list[Image.Im
     Raises:
         UserError: If the table is another one, or a picture in it is damaged.
     """
-    data = load_table(str(table))
+    data: Any = load_table(str(table))
     missing = [name for name in NEEDED if name not in data.column_names]
     if missing:
         raise UserError(
