@@ -194,7 +194,8 @@ class Data:
 
 def _mark(reference: str) -> str:
     """The same for the same files wherever they lie, another for others: of sizes, names in a folder, ends of files."""
-    place, part = re.fullmatch(r"(.*?)(\[[^\]]*\])?", reference).groups("")
+    match = re.fullmatch(r"(.*?)(\[[^\]]*\])?", reference)
+    place, part = (reference, "") if match is None else match.groups("")  # a line break is no file's
     path = Path(place).expanduser()
     found: Any = place
     if path.is_file():

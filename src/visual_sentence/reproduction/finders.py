@@ -50,14 +50,15 @@ class LocalWordFinder:
 
         `image_embeds` is the mean latent, of length 1, for the reference that asks no language model.
         """
-        codec = self.codec
+        codec, every = self.codec, self.codec.words
+        assert every is not None  # its tokens are words
         for batch in batched(images, batch_size):
             views = codec.image_processor(list(batch), return_tensors="pt", do_global_view=False)
             output = codec.model.encode(pixel_values=views["pixel_values"].to(codec.model.device))
             embeds = F.normalize(output.latents.float().mean((2, 3)), dim=1).cpu()
             rows = output.local_tokens.flatten(1)[:, :num_words].tolist()
             for row, embed in zip(rows, embeds, strict=True):
-                words = [codec.words[token].strip() or BLANK for token in row]
+                words = [every[token].strip() or BLANK for token in row]
                 yield ImageWords(words, [[token] for token in row], [], embed)
 
 
@@ -77,13 +78,15 @@ class RememberingFinder:
         """The finder's."""
         return self.finder.labels
 
-    def find(self, images: Iterable[Image.Image], num_words: int, **options: Any) -> Iterator[ImageWords]:
+    def find(
+        self, images: Iterable[Image.Image], num_words: int | None = None, *args: Any, **options: Any
+    ) -> Iterator[ImageWords]:
         """As the finder's, for one number of words."""
         pictures = list(images)
         keys = [sha256(f"{num_words} {picture.size}".encode() + picture.tobytes()).hexdigest() for picture in pictures]
         missing = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self._known}
         options.pop("total", None)
-        found = self.finder.find(missing.values(), num_words, total=len(missing), **options)
+        found = self.finder.find(missing.values(), num_words, *args, total=len(missing), **options)
         self._known.update(zip(missing, found, strict=True))
         return (replace(self._known[key]) for key in keys)
 

@@ -116,25 +116,29 @@ def measure(context: Context, row: str) -> dict[str, Any]:
 def _measure(codec: ImageCodec, source: ImageSource) -> dict[str, Any]:
     """The three measures of a tokenizer."""
     networks = Networks("auto", "auto", codec.model.device)
-    of_originals, of_others = (FrechetStatistics(networks.features.dim) for _ in range(2))
+    features, distance = networks.features, networks.distance
+    assert features is not None and distance is not None  # both were asked for
+    of_originals, of_others = (FrechetStatistics(features.dim) for _ in range(2))
     ratios: list[float] = []
     distances: list[float] = []
     codes = CodebookCounts(codec.codebook_size)
+    tokens = 0
     for batch in batched(source, 16):
         found = codec.reconstruct(batch)
+        tokens = int(np.size(found[0].image_tokens))
         originals, others = [one.original for one in found], [one.reconstruction for one in found]
         ratios += psnr(as_batch(others), as_batch(originals)).tolist()
         shown, drawn = networks.pixels(originals), networks.pixels(others)
         with torch.no_grad():
-            distances += networks.distance(drawn, shown).tolist()
-            of_originals.update(networks.features(shown))
-            of_others.update(networks.features(drawn))
+            distances += distance(drawn, shown).tolist()
+            of_originals.update(features(shown))
+            of_others.update(features(drawn))
         codes.update(np.concatenate([np.ravel(one.image_tokens) for one in found]))
     moments = (part for one in (of_originals, of_others) for part in (one.mean, one.cov))
-    record = {"codebook": codes.compute(), "tokens": int(np.size(found[0].image_tokens))}
+    record = {"codebook": codes.compute(), "tokens": tokens}
     return {
-        "fid": cell(frechet_distance(*moments), None, len(ratios), measure=networks.features.name, **record),
-        "lpips": mean_cell(distances, SEED, measure=networks.distance.name, **record),
+        "fid": cell(frechet_distance(*moments), None, len(ratios), measure=features.name, **record),
+        "lpips": mean_cell(distances, SEED, measure=distance.name, **record),
         "psnr": mean_cell(ratios, SEED, measure="PSNR of RGB, dB", **record),
     }
 

@@ -94,7 +94,7 @@ def reading(table: Table, report: dict[str, Any], ordering: Ordering) -> str:
 
 
 def _verdict(column: Column, better: dict[str, Any] | None, worse: dict[str, Any] | None) -> str:
-    if any(one is None or one["value"] is None for one in (better, worse)):
+    if better is None or worse is None or better["value"] is None or worse["value"] is None:
         return "not run"
     sign = 1 if column.higher_is_better else -1
     difference = sign * (better["value"] - worse["value"])

@@ -137,27 +137,30 @@ def _restored(context: Context, name: str, reader: str, setting: RestorationSett
         if len(pictures) == count:
             break
     networks = Networks("auto", "auto" if len(pictures) >= ENOUGH else "none", restorer.codec.model.device)
-    statistics = [FrechetStatistics(networks.features.dim) for _ in range(2)] if networks.features else []
+    features, measure = networks.features, networks.distance
+    assert measure is not None  # it was asked for
+    statistics = [FrechetStatistics(features.dim) for _ in range(2)] if features else []
     hole = hole_of(setting.task, *restorer.grid)
     distances: list[float] = []
     shares: list[float] = []
     for batch in batched(pictures, 16):
         found = restorer.restore(batch, setting, [])
-        shown = networks.pixels(found.restored), networks.pixels(found.originals)
+        shown = networks.pixels(found.restored), networks.pixels(found.known_originals)
         with torch.no_grad():
-            distances += networks.distance(*shown).tolist()
-            for one, pixels in zip(statistics, shown, strict=False):
-                one.update(networks.features(pixels))
-        clean = restorer.codec.encode(found.originals).image_tokens
+            distances += measure(*shown).tolist()
+            if features is not None:
+                for one, pixels in zip(statistics, shown, strict=True):
+                    one.update(features(pixels))
+        clean = restorer.codec.encode(found.known_originals).image_tokens
         shares += (found.restored_tokens == clean)[:, hole].double().mean(dim=1).tolist()
     record = {"mode": setting.mode, "step": setting.m, "condition": setting.n}
     fid: Any = f"needs {ENOUGH} pictures or more, here are {len(pictures)}: --budget full"
-    if statistics:
+    if features is not None:
         distance = frechet_distance(*(part for one in statistics for part in (one.mean, one.cov)))
-        fid = cell(distance, None, len(pictures), measure=networks.features.name, **record)
+        fid = cell(distance, None, len(pictures), measure=features.name, **record)
     return {
         "fid": fid,
-        "lpips": mean_cell(distances, SEED, measure=networks.distance.name, **record),
+        "lpips": mean_cell(distances, SEED, measure=measure.name, **record),
         "tokens": mean_cell(shares, SEED, 100, measure="share of the hole's tokens that are the original's"),
     }
 

@@ -329,11 +329,14 @@ def measure_fit(context: Context, row: str) -> dict[str, Any]:
 def _words_fit(context: Context, pictures: Any, count: int) -> Iterator[tuple[float, float]]:
     """CLIP and CLIP-R of a V2L model's global words."""
     finder = WordFinder.load(context.model("words", "a V2L model with global words"), context.device)
-    codebook = finder.model.global_quantizer.codebook.float().cpu()
+    quantizer = finder.model.global_quantizer
+    assert quantizer is not None  # a model with global words was asked for
+    codebook = quantizer.codebook.float().cpu()
     for batch in batched(pictures, 16):
         views = finder.image_processor(list(batch), return_tensors="pt", do_local_view=False)
         pixels = views["global_pixel_values"].to(finder.model.device)
         output = finder.model.encode(global_pixel_values=pixels, num_global_tokens=count)
+        assert output.global_tokens is not None and output.image_embeds is not None
         yield from _fit(output.global_tokens, output.image_embeds, codebook)
 
 

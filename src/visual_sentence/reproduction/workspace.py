@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class Workspace:
         return record
 
     @contextmanager
-    def _alone(self, folder: Path) -> Iterator[None]:
+    def _alone(self, folder: Path) -> Generator[None, None, None]:
         """Keeps other processes away from a folder; what a process left that is no more does not count."""
         lock = folder / LOCK
         try:
