@@ -8,7 +8,7 @@ waits, says so, and begins the step anew; steps are such that this does no harm.
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -121,7 +121,7 @@ class Watch:
         return "nothing was published"
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Generator[None, None, None]:
         """Looks on while the block runs."""
         self.unanswered.clear()
         before = _http._GLOBAL_CLIENT_FACTORY
@@ -240,9 +240,11 @@ def explained(error: Exception, repo_id: str, token: str | None) -> UserError | 
     if not isinstance(error, (HTTPError, OSError, ValueError, RuntimeError)):
         return None
     if isinstance(error, RuntimeError):  # of an upload, which only names the file: it came from what the server said
-        error = next((one for one in causes(error) if getattr(one, "response", None) is not None), error)
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    said = without(_one_line_of_server(error), token)
+        told: BaseException = next((one for one in causes(error) if getattr(one, "response", None) is not None), error)
+    else:
+        told = error
+    status = getattr(getattr(told, "response", None), "status_code", None)
+    said = without(_one_line_of_server(told), token)
     if status == REFUSED:
         return UserError(f"The Hub does not know the token (401: {said}): log in again with `hf auth login`.")
     if status == FORBIDDEN:
@@ -276,7 +278,7 @@ def safe(error: Exception, repo_id: str, token: str | None) -> Exception:
     return error if line is None else line
 
 
-def _one_line_of_server(error: Exception) -> str:
+def _one_line_of_server(error: BaseException) -> str:
     return " ".join((getattr(error, "server_message", None) or str(error)).split())[:SHOWN]
 
 

@@ -56,7 +56,7 @@ class Source:
     @property
     def processor_class(self) -> str | None:
         """The class of transformers that loads it; None without one."""
-        return {PROCESSOR: "AutoProcessor", IMAGE_PROCESSOR: "AutoImageProcessor"}.get(self.processor)
+        return {PROCESSOR: "AutoProcessor", IMAGE_PROCESSOR: "AutoImageProcessor"}.get(self.processor or "")
 
     @cached_property
     def values(self) -> int:

@@ -6,7 +6,7 @@ whatever goes wrong, a branch is what it was before or all of what it is to be.
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -303,14 +303,14 @@ def _commit(
         UserError: If files of another model would be read with this one, or somebody else made a commit between two
             attempts.
     """
-    deleted, first = found.only_there if delete else (), attempts.first
+    deleted, first = found.only_there if delete else (), attempts.first or found
     mixed = [path for path in READ_IF_THERE if path in found.only_there]
     if mixed and not delete:
         raise UserError(
             f"{repo_id} holds {', '.join(mixed)}, which {repository.name} does not have and which would be loaded with "
             "it: give --delete to take away what is not of this model."
         )
-    if not found.different and not deleted:
+    if not found.different and not deleted and found.head is not None:
         url = f"{api.endpoint}/{repo_id}/tree/{found.head}"
         return Published(found.head, url, first, first.only_there if delete else (), attempts.sent)
     if found.head != first.head:
@@ -352,7 +352,7 @@ def _is_of_xet(error: Exception) -> bool:
 
 
 @contextmanager
-def _without_xet() -> Iterable[None]:
+def _without_xet() -> Generator[None, None, None]:
     before = constants.HF_HUB_DISABLE_XET
     constants.HF_HUB_DISABLE_XET = True
     try:
