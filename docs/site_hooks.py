@@ -20,8 +20,6 @@ ROOT = Path(__file__).resolve().parents[1]
 # In the repository -> in the site.
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)#\s]+)")
-# Places that pages name and that are called otherwise now.
-RENAMED = {"results.md#visual-sentences": "results.md#what-was-tried-for-a-larger-model"}
 # The packages of pyproject.toml that lie outside of src/.
 OUTSIDE = ("modeling", "hub_configs")
 _tree: tempfile.TemporaryDirectory[str] | None = None
@@ -65,7 +63,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Rewrites links that leave docs/, and those to places that have another name."""
+    """Rewrites links that leave docs/."""
     if page.file.abs_src_path is None:  # a list of files
         return markdown
     source = Path(page.file.abs_src_path).resolve()
@@ -76,8 +74,6 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
             return match[0]
         return match[1] + os.path.relpath(site_path(target), Path(page.file.src_uri).parent)
 
-    for old, new in RENAMED.items():
-        markdown = markdown.replace(f"]({old})", f"]({new})")
     return LINK.sub(rewrite, markdown)
 
 

@@ -10,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from html.parser import HTMLParser
 from itertools import dropwhile
 from pathlib import Path
 from urllib.parse import unquote
@@ -36,6 +37,11 @@ NEW = [
 ]
 TOP = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 SITE_PACKAGES = ("mkdocs", "material", "mkdocstrings", "mkdocstrings_handlers.python")
+OTHER_HOST = re.compile(r"(?:https?:)?//")
+# Relations of a `<link>` that make a browser fetch or connect at once.
+FETCHING_RELATIONS = {"stylesheet", "icon", "preload", "prefetch", "preconnect", "dns-prefetch", "modulepreload"}
+# The theme's own script fetches this where a page has a diagram of that kind.
+MERMAID = ("https://unpkg.com/mermaid",)
 # What a shell puts between two commands.
 SEPARATORS = {"&&", "||", ";", "|"}
 
@@ -127,7 +133,7 @@ def test_every_page_is_in_the_navigation():
         assert (ROOT / ELSEWHERE.get(path, path)).is_file(), f"{path} is in the navigation and nowhere else"
 
 
-def test_what_the_hook_renames_is_known_here():
+def test_pages_from_outside_are_those_of_the_hook():
     tree = ast.parse((DOCS / "site_hooks.py").read_text(encoding="utf-8"))
     values = {
         node.targets[0].id: node.value
@@ -218,6 +224,38 @@ def test_the_changelog_names_the_version_or_what_is_to_come():
     }
 
 
+class Fetched(HTMLParser):
+    """Collects what a browser fetches to show a page: scripts, styles, fonts, pictures; not what is only linked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inside_style = False
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attributes}
+        self.inside_style = tag == "style"
+        self.read_style(values.get("style", ""))
+        if tag == "link" and FETCHING_RELATIONS & set(values.get("rel", "").split()):
+            self.found.append(values.get("href", ""))
+        elif tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
+            self.found.append(values.get("src", ""))
+        if "mermaid" in values.get("class", "").split():
+            self.found.extend(MERMAID)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside_style = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside_style:
+            self.read_style(data)
+
+    def read_style(self, text: str) -> None:
+        """Finds what a style sheet fetches."""
+        found = re.findall(r"url\(\s*([\"']?)(.*?)\1\s*\)|@import\s+([\"'])(.*?)\3", text)
+        self.found.extend(address or imported for _, address, _, imported in found)
+
+
 def missing_packages() -> list[str]:
     """What the site is made with and is not installed."""
     missing = []
@@ -231,20 +269,54 @@ def missing_packages() -> list[str]:
     return missing
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The site, built as strictly as it is published."""
     missing = missing_packages()
     if missing:
         pytest.skip(f"needs {', '.join(missing)} (pip install 'visual-sentence[docs]')")
-    built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+    folder = tmp_path_factory.mktemp("built") / "site"
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert built.returncode == 0, built.stderr[-3000:]
-    reference = (tmp_path / "site" / "reference" / "models" / "index.html").read_text(encoding="utf-8")
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(built):
+    reference = (built / "reference" / "models" / "index.html").read_text(encoding="utf-8")
     assert "visual_sentence.modeling.V2LModel" in reference
-    assert (tmp_path / "site" / "contributing" / "index.html").is_file()
+    assert (built / "contributing" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_site_fetches_nothing_from_other_hosts(built):
+    pages, sheets = sorted(built.rglob("*.html")), sorted(built.rglob("*.css"))
+    assert len(pages) > len(PAGES) and sheets
+    elsewhere = []
+    for path in [*pages, *sheets]:
+        reader, text = Fetched(), path.read_text(encoding="utf-8")
+        if path.suffix == ".css":
+            reader.read_style(text)
+        else:
+            reader.feed(text)
+            assert any(address.endswith(".js") for address in reader.found), f"{path}: not even the theme's script"
+        elsewhere += [(path.relative_to(built).as_posix(), name) for name in reader.found if OTHER_HOST.match(name)]
+    assert elsewhere == []
+
+
+def test_what_a_page_fetches_is_found():
+    reader = Fetched()
+    reader.feed(
+        """<link href="//a.org/x.css" rel="stylesheet"><link rel="canonical" href="//no.org"><a href="//no.org">
+        <script src=https://b.org/x.js></script><img src="here.png"><style>@import "//c.org/x.css";</style>
+        <p style="background: url('https://d.org/x.png')"><pre class="code mermaid"></pre>"""
+    )
+    found = {address for address in reader.found if OTHER_HOST.match(address)}
+    assert found == {"//a.org/x.css", "https://b.org/x.js", "//c.org/x.css", "https://d.org/x.png", *MERMAID}
