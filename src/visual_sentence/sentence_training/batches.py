@@ -40,11 +40,11 @@ class SentenceBatch:
         asked: Tokens that are learned.
     """
 
-    input_ids: torch.LongTensor
-    labels: torch.LongTensor
+    input_ids: torch.Tensor
+    labels: torch.Tensor
     attention_mask: torch.Tensor | None
-    sentence_numbers: torch.LongTensor | None
-    position_ids: torch.LongTensor | None
+    sentence_numbers: torch.Tensor | None
+    position_ids: torch.Tensor | None
     tokens: int
     asked: int
 
@@ -52,8 +52,9 @@ class SentenceBatch:
         """Arguments of the model; where sentences share rows, its mask is [B, 1, L, L] bool."""
         names = ("input_ids", "labels", "attention_mask", "position_ids")
         found = {name: _moved(getattr(self, name), device) for name in names}
-        if self.sentence_numbers is not None:  # made there: it is L times what is carried over
-            found["attention_mask"] = block_mask(_moved(self.sentence_numbers, device))
+        numbers = _moved(self.sentence_numbers, device)
+        if numbers is not None:  # made there: it is L times what is carried over
+            found["attention_mask"] = block_mask(numbers)
         return found
 
 
@@ -215,7 +216,8 @@ class StreamChunks:
     is_dealt = True
 
     def __init__(self, stream: SentenceStream, size: int = STREAM_CHUNK):
-        self.stream, self.size, self._source = stream, size, None
+        self.stream, self.size = stream, size
+        self._source: Iterator[TokenSentence] | None = None
 
     def next(self) -> tuple[dict[str, Any], Sequence[TokenSentence]]:
         """See `Chunks`."""
@@ -260,7 +262,7 @@ class SentenceFeed:
         """Batches of one step at a time; `position` then tells where the next one begins."""
         first, share = 0, self.share
         is_begun = self.position is not None
-        if is_begun:
+        if self.position is not None:
             self.chunks.seek(self.position["chunk"])
             first = self.position["row"]
         processes, rank = (1, 0) if self.chunks.is_dealt else (share.processes, share.rank)

@@ -242,4 +242,5 @@ def make_config(preset: str | None, given: dict[str, Any]) -> SentenceTrainingCo
     Raises:
         UserError: If a value makes no sense or contradicts another.
     """
-    return SentenceTrainingConfig(**{**PRESETS.get(preset or "", {}), **given})
+    values: dict[str, Any] = {**PRESETS.get(preset or "", {}), **given}
+    return SentenceTrainingConfig(**values)

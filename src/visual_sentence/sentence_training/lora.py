@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -79,7 +80,7 @@ class TunedModel:
             whole = SimLVMForVisualSentence(self.model.config)
             adapted = add_lora(whole, self.config)
         whole.load_state_dict(weights, assign=True)
-        adapted.save_pretrained(folder / ADAPTER_FOLDER)
+        adapted.save_pretrained(str(folder / ADAPTER_FOLDER))
         whole.language_model = adapted.merge_and_unload()
         whole.save_pretrained(folder, max_shard_size=SHARD)
 
@@ -93,7 +94,8 @@ def add_lora(model: SimLVMForVisualSentence, config: SentenceTrainingConfig) -> 
     Raises:
         UserError: If it has no layers of those names.
     """
-    lora = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=list(config.lora_targets))
+    alpha: Any = config.lora_alpha  # peft says int, and divides by the rank
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=list(config.lora_targets))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of transformers, at names that peft uses

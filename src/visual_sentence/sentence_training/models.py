@@ -266,9 +266,10 @@ def _assign(fields: dict[str, Any], known: dict[str, Any], assignment: str) -> N
     *parents, last = name.split(".")
     place = fields
     for parent in parents:
-        known = known.get(parent)
-        if not isinstance(known, dict):
+        section = known.get(parent)
+        if not isinstance(section, dict):
             raise UserError(f"--set {assignment}: the config has no section {parent!r}.")
+        known = section
         place = place.setdefault(parent, {})
     if not found or (last not in known and last not in place):
         raise UserError(

@@ -5,7 +5,7 @@ import os
 import torch
 from accelerate import Accelerator
 from accelerate.state import PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, InitProcessGroupKwargs, KwargsHandler
 
 from ..errors import UserError
 from ..modeling import SimLVMForVisualSentence
@@ -44,8 +44,10 @@ def share_model(
     """Model and optimizer as the processes have them; FSDP2 cuts the model into its layers, of whatever kind."""
     if accelerator.distributed_type == DistributedType.FSDP:
         kinds = {type(part).__name__ for part in model.language_model.modules()}
-        layers = {*model._no_split_modules, *(model.language_model._no_split_modules or ())}
-        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = sorted(kinds & layers)
+        layers = {*(model._no_split_modules or ()), *(model.language_model._no_split_modules or ())}
+        plugin = accelerator.state.fsdp_plugin
+        assert plugin is not None  # as these are FSDP's processes
+        plugin.transformer_cls_names_to_wrap = sorted(kinds & layers)
     return accelerator.prepare(model, optimizer)
 
 
@@ -82,7 +84,7 @@ def _join_deepspeed(config: SentenceTrainingConfig) -> Accelerator:
     """With what a run's settings decide put into DeepSpeed's own."""
     if config.mixed_precision == "fp16":
         raise UserError("--mixed-precision fp16 is not supported under DeepSpeed: give bf16.")
-    handlers = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
+    handlers: list[KwargsHandler] = [] if torch.cuda.is_available() else [InitProcessGroupKwargs(backend="gloo")]
     try:
         accelerator = Accelerator(
             mixed_precision=precision_here(config.mixed_precision),
@@ -93,7 +95,9 @@ def _join_deepspeed(config: SentenceTrainingConfig) -> Accelerator:
         )
     except (ValueError, ImportError) as error:
         raise UserError(f"DeepSpeed does not start on this machine: {str(error).splitlines()[0]}") from error
-    settings = accelerator.state.deepspeed_plugin.deepspeed_config
+    plugin = accelerator.state.deepspeed_plugin
+    assert plugin is not None  # as DeepSpeed was asked for
+    settings = plugin.deepspeed_config
     if settings["zero_optimization"]["stage"] == 3:
         raise UserError("DeepSpeed's ZeRO stage 3 is not supported: take stage 2, or scripts/accelerate/fsdp2.yaml.")
     settings["train_micro_batch_size_per_gpu"] = config.batch_size

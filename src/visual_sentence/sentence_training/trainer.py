@@ -28,7 +28,7 @@ from .lora import TunedModel
 from .machine import product_flops
 from .meter import Meter, training_flops
 from .noise import with_noisy_answers
-from .objective import NextToken
+from .objective import Distillation, NextToken
 from .optimizer import PEAK, make_optimizer
 from .processes import COPIES, part_processes, share_model, sharing
 from .weights import ShardedState
@@ -58,7 +58,7 @@ class SentenceTrainer:
         tuned: TunedModel,
         processor: SimLVMProcessor,
         feed: SentenceFeed,
-        objective: NextToken,
+        objective: NextToken | Distillation,
         accelerator: Accelerator,
         data: dict[str, Any],
     ):
@@ -108,7 +108,7 @@ class SentenceTrainer:
                 stopped_by = self._loop(watch)
             return self._finish(stopped_by)
         finally:
-            self.wrapped = self.state = None  # gloo aborts the interpreter's end where a wrapped model is still alive
+            del self.wrapped, self.state  # gloo aborts the interpreter's end where a wrapped model is still alive
             part_processes(self.accelerator)
 
     def _loop(self, watch: StopWatch) -> str:
@@ -169,9 +169,9 @@ class SentenceTrainer:
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() * weight
         limit = self.config.max_gradient_norm or math.inf
-        norm = float(accelerator.clip_grad_norm_(self.wrapped.parameters(), limit))
+        norm: Any = accelerator.clip_grad_norm_(self.wrapped.parameters(), limit)
         own_sums = {name: float(value) for name, value in sums.items()}
-        everyone = gather_object([(own_sums, norm, watch.received, watch.is_time_up)])
+        everyone = gather_object([(own_sums, float(norm), watch.received, watch.is_time_up)])
         means = {name: sum(found[0][name] for found in everyone) / len(everyone) for name in sums}
         means["gradient_norm"] = max(found[1] for found in everyone)
         self._require_finite(means)

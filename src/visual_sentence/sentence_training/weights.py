@@ -27,7 +27,8 @@ class ShardedState:
         optimizer: torch.optim.Optimizer,
         untouched: dict[str, torch.Tensor],
     ):
-        self.accelerator, self.wrapped, self.optimizer = accelerator, model, optimizer
+        self.accelerator, self.wrapped = accelerator, model
+        self.optimizer: Any = optimizer  # with another one inside, where processes share the model
         self.kind, self.untouched = accelerator.distributed_type, untouched
 
     def model(self) -> dict[str, torch.Tensor]:

@@ -13,10 +13,9 @@ import datasets
 import huggingface_hub
 import transformers
 from accelerate.utils import set_seed
-from transformers import PreTrainedModel
 
 from ..errors import UserError
-from ..modeling import V2LProcessor, VQGANImageProcessor
+from ..modeling import V2LModel, V2LProcessor, VQGANImageProcessor, VQGANModel
 from .config import HELP, TrainingConfig, dashed
 from .loop import Trainer
 from .pictures import open_pictures
@@ -25,7 +24,9 @@ from .tracking import logger
 
 USER_MISTAKE, INTERRUPTED = 2, 130
 # Loads the model and its processor; is given all options and the settings.
-ModelLoader = Callable[[argparse.Namespace, TrainingConfig], tuple[PreTrainedModel, V2LProcessor | VQGANImageProcessor]]
+ModelLoader = Callable[
+    [argparse.Namespace, TrainingConfig], tuple[VQGANModel | V2LModel, V2LProcessor | VQGANImageProcessor]
+]
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -76,10 +77,12 @@ def add_option(group: Any, entry: Field) -> None:
         entry: The field, made with `says`.
     """
     kind, sentence = entry.type, entry.metadata[HELP].replace("%", "%%")
-    default = entry.default_factory() if entry.default is MISSING else entry.default
+    default = entry.default
+    if default is MISSING and entry.default_factory is not MISSING:
+        default = entry.default_factory()
     if default not in (None, "", []):
         sentence = f"{sentence.rstrip('.')} (default: {default})."
-    common = {"dest": entry.name, "default": argparse.SUPPRESS, "help": sentence}
+    common: dict[str, Any] = {"dest": entry.name, "default": argparse.SUPPRESS, "help": sentence}
     if kind is bool:
         group.add_argument(dashed(entry.name), action=argparse.BooleanOptionalAction, **common)
     elif get_origin(kind) is Literal:
@@ -89,8 +92,8 @@ def add_option(group: Any, entry: Field) -> None:
     else:
         if isinstance(kind, UnionType):
             (kind,) = (one for one in get_args(kind) if one is not type(None))
-        metavar = {int: "N", float: "X", str: "TEXT"}[kind]
-        group.add_argument(dashed(entry.name), type=kind, metavar=metavar, **common)
+        metavars: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
+        group.add_argument(dashed(entry.name), type=kind, metavar=metavars[kind], **common)
 
 
 def parse_options(

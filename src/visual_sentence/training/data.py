@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count as counting
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -100,10 +100,10 @@ class PictureTable(Dataset):
 
     def __init__(self, source: PictureSource, cropping: Cropping, cache: str = "auto", skip_bad: bool = False):
         self.source, self.cropping = source, cropping
-        self.usable = np.arange(source.count)
+        self.usable = np.arange(len(source.table))
         self.problems: list[str] = []
         self.is_cached = cache == "always" or (cache == "auto" and self._fits_memory())
-        self._cache: list[np.ndarray | None] = [None] * source.count if self.is_cached else []
+        self._cache: list[np.ndarray | None] = [None] * len(source.table) if self.is_cached else []
         if self.is_cached or skip_bad:
             self._decode_all(skip_bad)
 
@@ -124,7 +124,7 @@ class PictureTable(Dataset):
 
     def _prepared(self, indices: list[int]) -> list[np.ndarray]:
         if self.is_cached:
-            return [self._cache[index] for index in indices]
+            return [cast(np.ndarray, self._cache[index]) for index in indices]  # those that can be used are all there
         rows = self.source.encoded(indices)
         return [self._prepare(row, index) for row, index in zip(rows, indices, strict=True)]
 
@@ -133,7 +133,8 @@ class PictureTable(Dataset):
 
     def _fits_memory(self) -> bool:
         """Whether all decoded pictures would stay below the limit; the aspect is guessed from a few."""
-        if self.source.count * self.cropping.working_size**2 * 3 > CACHE_LIMIT:
+        count = len(self.source.table)
+        if count * self.cropping.working_size**2 * 3 > CACHE_LIMIT:
             return False
         sizes = []
         for index, row in self.source.first(16):
@@ -141,7 +142,7 @@ class PictureTable(Dataset):
                 sizes.append(self._prepare(row, index).nbytes)
             except UserError:  # told when its turn comes
                 continue
-        return not sizes or self.source.count * sum(sizes) / len(sizes) < CACHE_LIMIT
+        return not sizes or count * sum(sizes) / len(sizes) < CACHE_LIMIT
 
     def _decode_all(self, skip_bad: bool) -> None:
         def attempt(row: dict, index: int) -> np.ndarray | UserError:
@@ -150,13 +151,13 @@ class PictureTable(Dataset):
             except UserError as error:
                 return error
 
-        bad = []
+        bad, count = [], len(self.source.table)
         with (
             ThreadPoolExecutor(os.cpu_count()) as pool,
-            progress_bar("reading pictures", self.source.count) as progress,
+            progress_bar("reading pictures", count) as progress,
         ):
-            for first in range(0, self.source.count, ROWS_AT_ONCE):
-                indices = range(first, min(first + ROWS_AT_ONCE, self.source.count))
+            for first in range(0, count, ROWS_AT_ONCE):
+                indices = range(first, min(first + ROWS_AT_ONCE, count))
                 rows = self.source.encoded(indices)
                 for index, result in zip(indices, pool.map(attempt, rows, indices), strict=True):
                     if isinstance(result, UserError):

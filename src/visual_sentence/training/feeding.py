@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from itertools import islice
 from typing import Any
 
@@ -57,7 +57,7 @@ class Feeder:
         self.problems: list[str] = []
         self.position: dict[str, Any] | None = None
         if not source.is_stream:
-            self.share.steps_per_epoch(source.count)  # refuses before anything is read
+            self.share.steps_per_epoch(len(source.table))  # refuses before anything is read
             self.table = PictureTable(source, self.cropping, config.cache_in_memory, config.skip_bad)
             self.problems = self.table.problems
         elif config.cache_in_memory == "always":
@@ -72,7 +72,7 @@ class Feeder:
         """
         return None if self.table is None else self.share.steps_per_epoch(len(self.table))
 
-    def steps(self, first: int = 0, position: dict[str, Any] | None = None) -> Iterator[list[Batch]]:
+    def steps(self, first: int = 0, position: dict[str, Any] | None = None) -> Generator[list[Batch], None, None]:
         """The batches of each step, without end.
 
         Args:
@@ -120,8 +120,8 @@ class Feeder:
         """Centre squares [n, S, S, 3] uint8 of pictures from all over the data, or of a stream's first ones."""
         if self.source.is_stream:
             return self.preview(count)[0]
-        plain, squares = self.cropping.plain(), []
-        for index in torch.linspace(0, self.source.count - 1, min(count, self.source.count)).long().tolist():
+        plain, squares, size = self.cropping.plain(), [], len(self.source.table)
+        for index in torch.linspace(0, size - 1, min(count, size)).long().tolist():
             try:
                 squares.append(plain.view(plain.prepare(self.source.picture(index)), 0, 0).copy())
             except UserError:
@@ -131,7 +131,7 @@ class Feeder:
 
     def _loader(self, first: int, position: dict[str, Any] | None) -> DataLoader:
         workers = self.config.num_workers
-        common = {
+        common: dict[str, Any] = {
             "collate_fn": _as_it_is,
             "pin_memory": self.pin_memory,
             "worker_init_fn": _leave_signals_to_parent,

@@ -5,16 +5,15 @@ uninterrupted one would have computed. Knows nothing of the command line.
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast, broadcast_object_list, set_seed
-from transformers import PreTrainedModel
 
 from ..errors import UserError
-from ..modeling import V2LProcessor, VQGANImageProcessor
+from ..modeling import V2LModel, V2LProcessor, VQGANImageProcessor, VQGANModel
 from .checkpoints import CheckpointFolder, write_folder
 from .config import TrainingConfig
 from .feeding import Batch, Feeder
@@ -58,7 +57,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainingConfig,
-        model: PreTrainedModel,
+        model: VQGANModel | V2LModel,
         processor: V2LProcessor | VQGANImageProcessor,
         source: PictureSource,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
@@ -90,7 +89,8 @@ class Trainer:
         if self.objective.judge is not None:
             self.objective.judge.to(memory_format=layout).train()
         self.guidance = None
-        if getattr(model, "guidance", None) is not None:
+        if isinstance(model, V2LModel) and model.guidance is not None:
+            assert isinstance(self.processor, V2LProcessor)  # as the model is one
             self.guidance = TowerGuidance(model, self.processor.image_processor, self.source, device)
         self.feeder = Feeder(
             config,
@@ -168,8 +168,9 @@ class Trainer:
         config, accelerator, model = self.config, self.accelerator, self.model
         parts = to_pixel_values(self.feeder.spread(FITTED_PICTURES), accelerator.device, config.channels_last)
         with accelerator.autocast():
-            latents = [model.encode(part).latents.float() for part in parts.split(config.batch_size)]
-        model.fit_codebook(torch.cat(latents), torch.Generator().manual_seed(config.seed))
+            latents = [model.encode(part).latents for part in parts.split(config.batch_size)]
+        rows = torch.cat([found.float() for found in latents if found is not None])  # there is a local half
+        model.fit_codebook(rows, torch.Generator().manual_seed(config.seed))
         for parameter in model.trainable_parameters() if accelerator.num_processes > 1 else ():
             broadcast(parameter.data)
         if self.state.average is not None:  # an average with the codes' random start would undo this
@@ -248,7 +249,7 @@ class Trainer:
         self.processor.save_pretrained(folder)
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def _averaged(self) -> Generator[None, None, None]:
         """The model with the moving average of its weights, in evaluation, for as long as the block runs."""
         average, parameters = self.state.average, self.model.trainable_parameters()
         if average is not None:
@@ -269,9 +270,13 @@ class Trainer:
             return
         if self._samples is None:
             pixels, pictures = self.feeder.preview(self.config.num_samples)
-            inputs = {} if self.guidance is None else {self.guidance.field: self.guidance.of_pictures(pictures)}
-            self._samples = to_pixel_values(pixels, self.accelerator.device, self.config.channels_last), inputs
-        originals, inputs = self._samples
+            inputs = {}
+            if self.guidance is not None:
+                inputs[self.guidance.field] = self.guidance.of_pictures(pictures)
+            originals = to_pixel_values(pixels, self.accelerator.device, self.config.channels_last)
+            self._samples = originals, inputs
+        else:
+            originals, inputs = self._samples
         with self._averaged(), self.accelerator.autocast():
             output = self.model(pixel_values=originals, **inputs)
         self.log.save_samples(self.state.step, originals, output.pixel_values)
@@ -307,7 +312,7 @@ class Trainer:
 
     def _close(self) -> None:
         # gloo aborts the interpreter's end where a wrapped model is still alive
-        self.stepper.model = self.stepper.judge = None
+        del self.stepper.model, self.stepper.judge
         release_accelerator(self.accelerator)
 
 

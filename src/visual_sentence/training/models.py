@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import (
@@ -27,6 +27,7 @@ from ..modeling import (
     ConseConfig,
     LocalVocabulary,
     LQAEConfig,
+    LQAEModel,
     V2LConfig,
     V2LImageProcessor,
     V2LModel,
@@ -38,6 +39,9 @@ from ..modeling import (
 from ..references import LOADING_ERRORS, resolve, unreachable
 from .presets import find_preset
 from .tracking import logger
+
+Config = TypeVar("Config", bound=PretrainedConfig)
+Model = TypeVar("Model", VQGANModel, V2LModel)
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -72,7 +76,7 @@ def load_vqgan(
     """
     config = read_config(reference, VQGANConfig, preset, assignments)
     model = _start(VQGANModel, reference, config)
-    return model, VQGANImageProcessor(local_size=config.image_size)
+    return model, VQGANImageProcessor(local_size=model.config.image_size)
 
 
 def load_v2l(
@@ -125,17 +129,18 @@ def load_v2l(
         )
     if not config.local_projector:  # nothing is there that could change the width
         config.local_latent_dim = config.local_embedding_dim
-    model = _start(AutoModel._model_mapping[type(config)], reference, config)
+    model_class: type[V2LModel] = AutoModel._model_mapping[type(config)]
+    model = _start(model_class, reference, config)
     if whole is not None:
         parts = {name: tensor for name, tensor in whole.state_dict().items() if name.startswith(GLOBAL_PARTS)}
         model.load_state_dict(parts, strict=False)
         model.set_vocabulary(whole.vocabulary)
     if local_codebook is not None:
         model.load_local_codebook(local_codebook.embeddings, local_codebook.vocabulary)
-    if prior is not None and model.masked_lm is not None:
+    if prior is not None and isinstance(model, LQAEModel) and model.masked_lm is not None:
         model.load_masked_lm(prior.model)
     if whole is not None or has_weights:
-        image_processor = _read(AutoImageProcessor, reference if whole is None else global_model)
+        image_processor = _read(AutoImageProcessor, reference if global_model is None else global_model)
     else:
         image_processor = V2LImageProcessor(do_global_view=False)
     image_processor.local_size, image_processor.do_local_view = config.image_size, True
@@ -192,7 +197,7 @@ def _load_masked_lm(reference: str) -> _MaskedLM:
             has_trained_head = not loading["missing_keys"]
     except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
-    if tokenizer.mask_token_id is None:
+    if tokenizer is None or tokenizer.mask_token_id is None:
         raise UserError(
             f"{reference} has no mask token, so nothing can be masked: give a masked language model, e.g. roberta-base."
         )
@@ -261,11 +266,11 @@ def _require_parts(
 
 def read_config(
     reference: str,
-    config_class: type[PretrainedConfig],
+    config_class: type[Config],
     preset: str | None = None,
     assignments: Sequence[str] = (),
     fixed: dict[str, Any] | None = None,
-) -> PretrainedConfig:
+) -> Config:
     """The model's configuration: the folder's, then the preset's fields, then the user's.
 
     Args:
@@ -301,7 +306,7 @@ def read_config(
 
 def _fields_of(config_class: type[PretrainedConfig]) -> list[str]:
     """The fields that a configuration of this class is made of, its base classes' first."""
-    of_ours = [base for base in config_class.__mro__ if base.__module__.split(".")[0] == __package__.split(".")[0]]
+    of_ours = [base for base in config_class.__mro__ if base.__module__.split(".")[0] == __name__.split(".")[0]]
     starts = [vars(base)["__init__"] for base in reversed(of_ours) if "__init__" in vars(base)]
     names = [name for start in starts for name in inspect.signature(start).parameters]
     return [name for name in dict.fromkeys(names) if name not in ("self", "kwargs")]
@@ -362,7 +367,7 @@ def _read(auto_class: Any, reference: str) -> Any:
         raise unreachable(reference, error) from error
 
 
-def _start(model_class: type[PreTrainedModel], reference: str, config: PretrainedConfig) -> PreTrainedModel:
+def _start(model_class: type[Model], reference: str, config: Any) -> Model:
     """The model with random or with trained weights."""
     if not weights_of(reference):
         try:
@@ -370,11 +375,12 @@ def _start(model_class: type[PreTrainedModel], reference: str, config: Pretraine
         except ValueError as error:
             raise _contradiction(error) from error
     try:
-        model, loading = model_class.from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             resolve(reference, "v2l"), config=config, dtype=torch.float32, output_loading_info=True
         )
     except LOADING_ERRORS as error:
         raise unreachable(reference, error) from error
+    model, loading = loaded
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         logger.warning("%s lacks %d tensors, which begin at random: %s, ...", reference, len(missing), missing[0])

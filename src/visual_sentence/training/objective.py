@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
-from transformers import PreTrainedModel
-from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import UserError
+from ..modeling import V2LImageProcessor, V2LModel, VQGANModel
 from .config import TrainingConfig
 from .discriminator import PatchDiscriminator
 from .losses import adaptive_weight, adversarial_generator_loss, hinge_discriminator_loss
@@ -48,7 +47,7 @@ class Objective:
         device: Where it is.
     """
 
-    def __init__(self, config: TrainingConfig, model: PreTrainedModel, device: torch.device):
+    def __init__(self, config: TrainingConfig, model: VQGANModel | V2LModel, device: torch.device):
         self.config, self.model = config, model
         kind = config.perceptual if config.perceptual_weight > 0 else "none"
         self.perceptual = load_perceptual_loss(kind, device)
@@ -106,9 +105,11 @@ class Objective:
         self, images: torch.Tensor, likeness: torch.Tensor, gradient_scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The adversarial loss and the factor beside its weight."""
-        self.judge.requires_grad_(False)
-        adversarial = adversarial_generator_loss(self.judge.discriminator(images))
-        self.judge.requires_grad_(True)
+        judge = self.judge
+        assert judge is not None  # `is_adversarial` says so
+        judge.requires_grad_(False)
+        adversarial = adversarial_generator_loss(judge.discriminator(images))
+        judge.requires_grad_(True)
         if not self.config.adversarial_adaptive:
             return adversarial, torch.ones_like(adversarial)
         return adversarial, adaptive_weight(likeness, adversarial, self.model.last_layer, gradient_scale)
@@ -147,12 +148,13 @@ class TowerGuidance:
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        image_processor: BaseImageProcessor,
+        model: V2LModel,
+        image_processor: V2LImageProcessor,
         source: PictureSource,
         device: torch.device,
         threads: int = 2,
     ):
+        assert model.guidance is not None  # who makes this has asked
         self.field = model.guidance
         if model.image_tower is None:
             raise UserError(
@@ -161,7 +163,8 @@ class TowerGuidance:
             )
         self.model, self.image_processor, self.source = model, image_processor, source
         self.device, self.threads = device, threads
-        self._is_known = None if source.is_stream else torch.zeros(source.count, dtype=torch.bool)
+        # of a table's pictures: whether what the tower says is known, and what
+        self._is_known = torch.zeros(source.count or 0, dtype=torch.bool)
         self._known: torch.Tensor | None = None
 
     def view(self, picture: Image.Image) -> torch.Tensor:
@@ -178,15 +181,16 @@ class TowerGuidance:
         if "global_pixel_values" in batch:
             return self._encode(batch["global_pixel_values"])
         indices = batch["indices"]
+        known = self._known
         missing = indices[~self._is_known[indices]].tolist()
-        if missing:
+        if missing or known is None:
             with ThreadPoolExecutor(self.threads) as pool:
                 views = list(pool.map(lambda index: self.view(self.source.picture(index)), missing))
             found = self._encode(torch.stack(views)).cpu()
-            if self._known is None:
-                self._known = found.new_zeros(len(self._is_known), found.shape[1])
-            self._known[missing], self._is_known[missing] = found, True
-        return self._known[indices].to(self.device)
+            if known is None:
+                known = self._known = found.new_zeros(len(self._is_known), found.shape[1])
+            known[missing], self._is_known[missing] = found, True
+        return known[indices].to(self.device)
 
     @torch.no_grad()
     def _encode(self, global_pixel_values: torch.Tensor) -> torch.Tensor:
@@ -205,9 +209,9 @@ def tokens_of(output: Any) -> torch.Tensor:
     return output["local_tokens"] if "local_tokens" in output else output["image_tokens"]
 
 
-def codebook_size_of(model: PreTrainedModel) -> int:
+def codebook_size_of(model: VQGANModel | V2LModel) -> int:
     """K of either model's local codebook."""
-    config = model.config
+    config: Any = model.config
     return config.local_codebook_size if hasattr(config, "local_codebook_size") else config.codebook_size
 
 

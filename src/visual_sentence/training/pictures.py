@@ -4,7 +4,7 @@ Knows no batches and no model.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,6 +22,7 @@ from ..image_io import (
     SAVED_DATASET_FILES,
     image_column,
     load_table,
+    one_table,
     open_image,
     split_slice,
     take_rows,
@@ -55,7 +56,13 @@ class PictureSource:
     @property
     def count(self) -> int | None:
         """Pictures altogether; None for a stream."""
-        return None if self.is_stream else len(self.rows)
+        return None if self.is_stream else len(self.table)
+
+    @property
+    def table(self) -> Dataset:
+        """The rows of what is no stream."""
+        assert not isinstance(self.rows, IterableDataset)  # who has a stream does not ask
+        return self.rows
 
     @property
     def record(self) -> list[dict[str, Any]]:
@@ -64,7 +71,7 @@ class PictureSource:
 
     def encoded(self, indices: Sequence[int]) -> list[EncodedPicture]:
         """Undecoded pictures of a table."""
-        return self.rows[list(indices)][COLUMN]
+        return self.table[list(indices)][COLUMN]
 
     def picture(self, index: int) -> Image.Image:
         """One picture of a table, 8-bit RGB.
@@ -103,8 +110,10 @@ class PictureSource:
     def first(self, count: int) -> list[tuple[int, EncodedPicture]]:
         """A few pictures to show: spread evenly over a table, or the first of a stream."""
         if self.is_stream:
-            return [(index, row[COLUMN]) for index, row in enumerate(islice(iter(deepcopy(self.rows)), count))]
-        indices = [place * self.count // count for place in range(min(count, self.count))]
+            rows: Iterator[Any] = iter(deepcopy(self.rows))
+            return [(index, row[COLUMN]) for index, row in enumerate(islice(rows, count))]
+        size = len(self.table)
+        indices = [place * size // count for place in range(min(count, size))]
         return list(zip(indices, self.encoded(indices), strict=True))
 
     def _place(self, row: EncodedPicture, index: int) -> str:
@@ -112,7 +121,7 @@ class PictureSource:
         if self.is_stream:
             name, at = " + ".join(self.names), index
         else:
-            ends = list(accumulate(self.counts))
+            ends = list(accumulate(count or 0 for count in self.counts))
             place = bisect_right(ends, index)
             name, at = self.names[place], index - ([0, *ends][place])
         return f"{name}, row {at}" + (f" ({row['path']})" if row["path"] else "")
@@ -135,7 +144,8 @@ def open_pictures(
         UserError: If nothing is found, or no column holds pictures.
     """
     tables = [_open(reference, split, column, streaming) for reference in references]
-    rows = concatenate_datasets([table.rows for table in tables]) if len(tables) > 1 else tables[0].rows
+    parts: list[Any] = [table.rows for table in tables]  # all tables, or all streams
+    rows = concatenate_datasets(parts) if len(tables) > 1 else tables[0].rows
     return PictureSource(
         [name for table in tables for name in table.names], [count for table in tables for count in table.counts], rows
     )
@@ -148,10 +158,11 @@ def _open(given: str, split: str, column: str | None, streaming: bool) -> Pictur
         rows = _folder(path)
     else:
         rows = _load(reference, split, streaming)
-        rows = rows.select_columns([image_column(rows, reference, column)])
-        (found,) = rows.column_names or [column]
-        rows = rows if found == COLUMN else rows.rename_column(found, COLUMN)
-        rows = rows.cast_column(COLUMN, ImageFeature(decode=False))
+        chosen = image_column(rows, reference, column)
+        rows = one_table(rows.select_columns([chosen]))
+        (found,) = rows.column_names or [chosen]
+        rows = rows if found == COLUMN else one_table(rows.rename_column(found, COLUMN))
+        rows = one_table(rows.cast_column(COLUMN, ImageFeature(decode=False)))
     if streaming and isinstance(rows, Dataset):
         rows = rows.to_iterable_dataset()
     rows = take_rows(rows, places, given)

@@ -9,11 +9,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 from diffusers.training_utils import EMAModel
-from transformers import PreTrainedModel
 
 from ..errors import UserError
 from ..language import cpu_dtype
-from ..modeling import V2LConfig
+from ..modeling import V2LConfig, V2LModel, VQGANModel
 from .checkpoints import Checkpoint, CheckpointFolder
 from .config import TrainingConfig
 from .monitor import CodebookMonitor
@@ -29,15 +28,15 @@ AVERAGE_WARMUP_POWER = 3 / 4
 
 
 class AcceleratorSettings(Protocol):
-    """What any run's settings say of the machine.
+    """What any run's settings say of the machine."""
 
-    Args:
-        mixed_precision: Number format inside of forward passes.
-        tracker: Where curves are sent to, or "none".
-    """
+    @property
+    def mixed_precision(self) -> str:
+        """Number format inside of forward passes."""
 
-    mixed_precision: str
-    tracker: str
+    @property
+    def tracker(self) -> str:
+        """Where curves are sent to, or "none"."""
 
     @property
     def folder(self) -> Path:
@@ -105,7 +104,7 @@ def find_checkpoint(config: TrainingConfig, checkpoints: CheckpointFolder) -> Ch
 
 
 def fixed_settings(
-    config: TrainingConfig, model: PreTrainedModel, source: PictureSource, processes: int
+    config: TrainingConfig, model: VQGANModel | V2LModel, source: PictureSource, processes: int
 ) -> dict[str, Any]:
     """What has to be equal in a resumed run, as JSON values."""
     network = {f"model.{name}": value for name, value in model.config.to_dict().items() if name not in NOT_COMPARED}
@@ -132,7 +131,7 @@ def require_same_settings(checkpoint: Checkpoint, wanted: dict[str, Any]) -> Non
         )
 
 
-def require_movable_codes(config: TrainingConfig, model: PreTrainedModel) -> None:
+def require_movable_codes(config: TrainingConfig, model: VQGANModel | V2LModel) -> None:
     """Refuses unquantized steps for a codebook that cannot be moved to the latents behind them.
 
     Raises:
@@ -160,14 +159,14 @@ def count_steps(config: TrainingConfig, per_epoch: int | None) -> tuple[int | No
     Raises:
         UserError: If the warm-up takes the whole run, or epochs are asked of a stream.
     """
-    if per_epoch is None and (config.epochs is not None or config.warmup_epochs is not None):
+    total, warmup = config.max_steps, config.warmup_steps or 0
+    if per_epoch is not None:
+        total = total if config.epochs is None else max(1, round(config.epochs * per_epoch))
+        warmup = warmup if config.warmup_epochs is None else round(config.warmup_epochs * per_epoch)
+    elif config.epochs is not None or config.warmup_epochs is not None:
         raise UserError(
             "The length of a stream is not known, so epochs say nothing: give --max-steps and --warmup-steps."
         )
-    total = config.max_steps if config.epochs is None else max(1, round(config.epochs * per_epoch))
-    warmup = config.warmup_steps or 0
-    if config.warmup_epochs is not None:
-        warmup = round(config.warmup_epochs * per_epoch)
     if total is not None and warmup >= total:
         raise UserError(f"The warm-up takes {warmup} steps and the whole run {total}: make the warm-up shorter.")
     if total is not None and config.unquantized_steps >= total:
@@ -196,7 +195,7 @@ def make_state(
         "eps": config.adam_epsilon,
         "weight_decay": config.weight_decay,
     }
-    optimizers = [kind(group, lr=rate, **common) for group, rate in groups]
+    optimizers: list[torch.optim.Optimizer] = [kind(group, lr=rate, **common) for group, rate in groups]
     average = None
     if config.ema_decay > 0:
         average = EMAModel(

@@ -121,7 +121,8 @@ class RunState:
 
 def random_state() -> dict[str, Any]:
     """The state of this process's random number generators, as tensors and numbers."""
-    name, keys, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    name, keys, *rest = state
     return {
         "python": random.getstate(),
         "numpy": [name, keys.tolist(), *rest],

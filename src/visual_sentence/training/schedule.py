@@ -22,7 +22,7 @@ class Schedule:
         """What the highest rate is multiplied by in a step, from 0, in [0, 1]."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        if not self.is_cosine:
+        if not self.is_cosine or self.total is None:
             return 1.0
         progress = (step - self.warmup) / (self.total - self.warmup)
         return (1 + math.cos(math.pi * progress)) / 2

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -85,7 +86,7 @@ class Stepper:
         accelerator, objective, step = self.accelerator, self.objective, self.state.step
         pixel_values = to_pixel_values(batch["pixels"], accelerator.device, self.config.channels_last)
         is_quantized = step >= self.config.unquantized_steps
-        inputs = {"pixel_values": pixel_values, "quantize": is_quantized}
+        inputs: dict[str, Any] = {"pixel_values": pixel_values, "quantize": is_quantized}
         if self.guidance is not None:
             inputs[self.guidance.field] = self.guidance.of_batch(batch)
         try:
@@ -98,7 +99,7 @@ class Stepper:
         with accelerator.autocast():
             loss, terms = objective.generator(output, pixel_values, step, scale)
         accelerator.backward(loss / batches)
-        if objective.is_adversarial(step):
+        if self.judge is not None and objective.is_adversarial(step):
             with accelerator.autocast():
                 loss, more = objective.discriminator(self.judge, pixel_values, output.pixel_values)
             accelerator.backward(loss / batches)

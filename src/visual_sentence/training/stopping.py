@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -22,7 +23,7 @@ class StopWatch:
         self.minutes, self.before = minutes, seconds
         self.received: str | None = None
         self._start = time.monotonic()
-        self._handlers: dict[int, object] = {}
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopWatch":
         if threading.current_thread() is threading.main_thread():  # handlers can be set there only

@@ -93,7 +93,7 @@ class PictureStream(IterableDataset):
 
     def _rows(self, epoch: int, start: dict) -> Iterator[tuple[int, EncodedPicture, dict]]:
         """(index in the stream, encoded picture, position behind it) in the epoch's order."""
-        stream = deepcopy(self.source.rows)  # two passes over one stream would share their places in its files
+        stream: Any = deepcopy(self.source.rows)  # two passes over one stream would share their places in its files
         stream.set_epoch(epoch)  # by which `datasets` knows whether a state is of this pass
         if start["stream"] is not None:
             stream.load_state_dict(start["stream"])
