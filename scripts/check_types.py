@@ -23,19 +23,16 @@ PACKAGES = {
     "hub_configs": "src/visual_sentence/hub_configs",
 }
 # Kinds of messages that are off, each with the reason.
-OFF: dict[str, str] = {
-    **dict.fromkeys(
-        [
-            *("bad-argument-count", "bad-argument-type", "bad-assignment", "bad-index", "bad-override"),
-            *("bad-override-mutable-attribute", "bad-override-param-name", "bad-return", "bad-specialization"),
-            *("deprecated", "invalid-argument", "invalid-yield", "missing-attribute", "missing-import"),
-            *("no-matching-overload", "not-a-type", "not-callable", "not-iterable", "unbound-name"),
-            *("unexpected-keyword", "unnecessary-type-conversion", "unreachable-except-clause"),
-            *("unresolvable-dunder-all", "unsupported-operation", "untyped-import"),
-        ],
-        "not yet looked through",
-    ),
+OFF = {
+    "bad-override": "metrics, pipelines and transformers' classes name what each takes, where the base takes anything",
+    "bad-override-mutable-attribute": "models and pipelines say which config and image processor they have",
+    "unnecessary-type-conversion": "int() and str() make plain values of enums, numpy's numbers and versions",
+    "untyped-import": "yaml and scipy come without annotations",
 }
+# Packages that are used where they are there, and that no extra brings.
+OPTIONAL = ("deepspeed.*", "torch_fidelity.*")
+# Not looked through yet.
+LEFT_OUT = ("src/visual_sentence/app",)
 # One version for whatever Python runs the check, as the messages differ between them.
 PYTHON_VERSION = "3.11"
 
@@ -46,8 +43,10 @@ def settings() -> str:
         'preset = "default"',
         'search-path = ["src"]',
         'project-includes = ["src"]',
+        f"project-excludes = {json.dumps(LEFT_OUT)}",
         f"python-version = {json.dumps(PYTHON_VERSION)}",
         f"python-interpreter-path = {json.dumps(sys.executable)}",
+        f"ignore-missing-imports = {json.dumps(OPTIONAL)}",
         "",
         "[errors]",
         *(f"{kind} = false" for kind in OFF),
