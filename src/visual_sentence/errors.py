@@ -15,3 +15,20 @@ class UserError(ValueError):
 
     def __init__(self, message: object):
         super().__init__(" ".join(str(message).split()))
+
+
+class UnreachableError(UserError):
+    """A model that did not load.
+
+    Args:
+        reference: What the user, or a default, named.
+        message: What was tried, what the library said, what to do.
+    """
+
+    def __init__(self, reference: str, message: object):
+        super().__init__(message)
+        self.reference = reference
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # an exception is rebuilt from its message alone, and processes hand errors to each other
+        return type(self), (self.reference, str(self))

@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 
-from .errors import UserError
+from .errors import UnreachableError, UserError
 from .progress import progress_bar
 from .shipped import DEFAULT, shipped_model
 
@@ -68,7 +68,7 @@ def load_config(reference: str, folder: str) -> PretrainedConfig:
         folder: What `resolve` made of it.
 
     Raises:
-        UserError: If there is no such model, or it cannot be reached.
+        UnreachableError: If there is no such model, or it cannot be reached.
     """
     try:
         with progress_bar(
@@ -79,12 +79,13 @@ def load_config(reference: str, folder: str) -> PretrainedConfig:
         raise unreachable(reference, error) from error
 
 
-def unreachable(reference: str, error: Exception) -> UserError:
-    """The message for a model that did not load: what was tried, what the library said, what to do."""
+def unreachable(reference: str, error: Exception) -> UnreachableError:
+    """The error for a model that did not load: what was tried, what the library said, what to do."""
     said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     if Path(reference).expanduser().is_dir():
-        return UserError(f"{reference} is a folder, but not a model that can be loaded ({said}).")
-    return UserError(
+        return UnreachableError(reference, f"{reference} is a folder, but not a model that can be loaded ({said}).")
+    return UnreachableError(
+        reference,
         f"{reference} is neither a local folder nor a model that the Hub gave ({said}): check the spelling and the "
-        "network, or use 'offline'."
+        "network, or use 'offline'.",
     )

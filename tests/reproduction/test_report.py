@@ -91,6 +91,21 @@ def test_reasons_are_said_once_with_all_rows_that_they_hold_for(lines):
     assert lines[place + 1 :] == ["", "- B, C: needs a clock.", "- C, D: needs weights.", "- D: needs a GPU."]
 
 
+def test_what_several_cells_of_a_row_need_is_said_once_each():
+    both = "needs weights; needs a clock; with a hand"
+    found = fill(
+        a={"dice": "needs weights", "lpips": both, "hidden": "needs a clock; with a hand"}, b={"dice": ours(1)}
+    )
+    text = markdown(TABLE, found).partition("Not run:\n\n")[2]
+    assert text.splitlines() == [
+        "- A < B & C: needs weights.",
+        "- A < B & C: needs a clock; with a hand.",
+        "- B: needs more.",
+    ]
+    every = markdown(TABLE, fill(a={"dice": "needs all"}, b={"dice": "needs all"}))
+    assert "- all rows: needs all." in every
+
+
 def test_a_table_without_gaps_says_of_none():
     filled = fill(a={"dice": ours(1), "lpips": ours(2), "hidden": ours(3)})
     assert "ot run" not in markdown(TABLE, filled).partition("Orderings")[0]

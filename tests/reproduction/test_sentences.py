@@ -1,5 +1,6 @@
 """The models of SimLVM's table: what they are trained on, and a language model over another tokenizer's tokens."""
 
+import re
 from copy import deepcopy
 
 import numpy as np
@@ -160,9 +161,13 @@ def test_streets_that_are_not_measured_too_are_not_trained_on(make_models, one):
     assert models.road is None and list(models.tasks) == ["shapes"]
 
 
-def test_settings_do_not_hang_on_where_streets_lie(make_models):
-    here, there = (make_models(f"road-train={place}.parquet", "road-test=x").described for place in ("here", "/there"))
-    assert here == there and here["tasks"]["road"].startswith("segmentation:road-train[:8]?")
+def test_settings_hang_on_which_streets_they_are_and_not_on_where_they_lie(make_models, tmp_path):
+    contents = {"here.parquet": b"streets", "there.parquet": b"streets", "others.parquet": b"roads!!"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    here, there, others = (make_models(f"road-train={tmp_path / name}", "road-test=x").described for name in contents)
+    assert here == there != others and str(tmp_path) not in here["tasks"]["road"]
+    assert re.match(r"segmentation:road-train-[0-9a-f]{10}\[:8\]\?", here["tasks"]["road"])
     assert here != make_models().described
 
 

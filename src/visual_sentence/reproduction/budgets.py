@@ -1,7 +1,7 @@
 """How much is spent on the tables: which models, how many pictures, how many steps."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -12,14 +12,64 @@ from ..errors import UserError
 from ..image_io import open_image_source
 from .workspace import NotRunnableError
 
-# What the tables read, where it lies under the folder of --data, and what the papers took.
+
+@dataclass(frozen=True)
+class DataSet:
+    """Data that the tables read.
+
+    Args:
+        place: Where it lies under the folder of `--data`.
+        what: What it is, in words.
+        details: How it is laid out, and where the papers' own comes from; empty for a stand-in.
+        split: Which split of a Hub id or of a saved data set is read.
+    """
+
+    place: str
+    what: str
+    details: str = ""
+    split: str = "train"
+
+
+IMAGENET = "on the Hub ILSVRC/imagenet-1k, once its terms are accepted: research and education, not commercial"
+MINI_IMAGENET = (
+    "a table with the columns way, shot, class_names, support_images, support_labels, query_image and query_label, "
+    "drawn from the test classes of Ravi and Larochelle's split of Mini-ImageNet, whose pictures are ImageNet's"
+)
+SA_1B = (
+    "NAME.jpg beside NAME.json, as its archives unpack; of ai.meta.com/datasets/segment-anything, under the SA-1B "
+    "Dataset Research License"
+)
+MONUSEG = (
+    "images/ and masks/ with files of the same names, 0 and 255, or Parquet files with the columns image and mask; of "
+    "monuseg.grand-challenge.org, whose outlines are drawn as masks, or on the Hub RationAI/MoNuSeg, whose instances "
+    "are put together; CC BY-NC-SA 4.0"
+)
+# What the tables read: stand-ins that fit on a small machine, and what has none.
 DATA = {
-    "train-pictures": ("tiny-imagenet/train.parquet", "photographs to train tokenizers on (ImageNet-1K, training set)"),
-    "test-pictures": ("tiny-imagenet/val.parquet", "photographs to measure on (ImageNet-1K, validation set)"),
-    "episodes": ("few-shot/episodes-dev.parquet", "few-shot episodes (Mini-ImageNet)"),
-    "road-train": ("camvid/train.parquet", "street scenes with label maps to train on (SA-1B)"),
-    "road-test": ("camvid/test.parquet", "street scenes with label maps to measure on (SA-1B)"),
-    "pascal": ("VOCdevkit/VOC2012", "PASCAL VOC 2012 with its segmentations"),
+    "train-pictures": DataSet(
+        "tiny-imagenet/train.parquet", "photographs to train tokenizers on (ImageNet-1K, training set)"
+    ),
+    "test-pictures": DataSet("tiny-imagenet/val.parquet", "photographs to measure on (ImageNet-1K, validation set)"),
+    "episodes": DataSet("few-shot/episodes-dev.parquet", "few-shot episodes (Mini-ImageNet)"),
+    "road-train": DataSet("camvid/train.parquet", "street scenes with label maps to train on"),
+    "road-test": DataSet("camvid/test.parquet", "street scenes with label maps to measure on"),
+    "sa1b": DataSet("sa1b", "pictures of SA-1B that no model was trained on, with all masks", SA_1B),
+    "monuseg-train": DataSet("monuseg/train", "MoNuSeg's training pictures with masks, to take pairs from", MONUSEG),
+    "monuseg-test": DataSet("monuseg/test", "MoNuSeg's test pictures with masks", MONUSEG),
+}
+# What the papers took, in place of the stand-ins.
+PAPERS_DATA = {
+    **DATA,
+    "train-pictures": DataSet(
+        "imagenet/train", "ImageNet-1K's training set", f"a folder of pictures, searched recursively; {IMAGENET}"
+    ),
+    "test-pictures": DataSet(
+        "imagenet/val",
+        "ImageNet-1K's validation set",
+        f"a folder of pictures, searched recursively; {IMAGENET}",
+        "validation",
+    ),
+    "episodes": DataSet("mini-imagenet/episodes.parquet", "episodes of Mini-ImageNet", MINI_IMAGENET),
 }
 
 END = 1 << 16  # bytes at each end of a file that tell it from others; Parquet's last ones count and describe its rows
@@ -77,15 +127,17 @@ class Budget:
         trains: Whether models that are not given are trained.
         sizes: How much of everything.
         models: References of models by name, over which `--models` goes.
+        data: What it reads, by the names of `DATA`.
     """
 
     name: str
     trains: bool
     sizes: Sizes
     models: dict[str, str] = field(default_factory=dict)
+    data: Mapping[str, DataSet] = field(default_factory=lambda: DATA)
 
 
-OFFLINE = {"llm": "offline", "words": "offline", "encoder": "offline"}
+OFFLINE = dict.fromkeys(("llm", "words", "encoder", "masked-lm"), "offline")
 BUDGETS = {
     "smoke": Budget(
         "smoke",
@@ -114,7 +166,7 @@ BUDGETS = {
     "full": Budget(
         "full",
         False,
-        Sizes(test_slice="", restored=5000, ablated=5000, episodes=2000, most_repeats=5, queries=500),
+        Sizes(train_slice="", test_slice="", restored=5000, ablated=5000, episodes=2000, most_repeats=5, queries=500),
         {
             "llm": "meta-llama/Llama-2-7b-hf",
             "llm-13b": "meta-llama/Llama-2-13b-hf",
@@ -122,6 +174,7 @@ BUDGETS = {
             "encoder": "openai/clip-vit-large-patch14",
             "seggpt": "BAAI/seggpt-vit-large",
         },
+        PAPERS_DATA,
     ),
 }
 
@@ -130,41 +183,64 @@ class Data:
     """Where the data lies.
 
     Args:
-        given: `--data`: a folder that holds all of `DATA`, and `NAME=REFERENCE` for what lies elsewhere.
+        given: `--data`: a folder that holds all of `known`, and `NAME=REFERENCE` for what lies elsewhere.
+        known: What can be given.
 
     Raises:
         UserError: If a name is unknown, a reference is empty or a folder is not there.
     """
 
-    def __init__(self, given: Sequence[str] = ()):
+    def __init__(self, given: Sequence[str] = (), known: Mapping[str, DataSet] = DATA):
+        self.known = known
         self.root: Path | None = None
         self.named: dict[str, str] = {}
+        self._marks: dict[str, str] = {}
         for text in given:
             name, equals, reference = text.partition("=")
             if not equals:
                 self.root = Path(text).expanduser()
                 if not self.root.is_dir():
-                    raise UserError(f"--data {text} is no folder: give the one that holds {', '.join(_places())}.")
-            elif name not in DATA:
-                raise UserError(f"--data {text}: there is no {name!r}; the tables read {', '.join(DATA)}.")
+                    places = ", ".join(one.place for one in known.values())
+                    raise UserError(f"--data {text} is no folder: give the one that holds {places}.")
+            elif name not in known:
+                raise UserError(f"--data {text}: there is no {name!r}; the tables read {', '.join(known)}.")
             elif not reference:
                 raise UserError(f"--data {text}: write NAME=REFERENCE, such as {name}=FOLDER.")
             else:
                 self.named[name] = reference
 
+    def __contains__(self, name: str) -> bool:
+        """Whether some data was given."""
+        return self._find(name) is not None
+
     def __getitem__(self, name: str) -> str:
         """The reference of some data.
 
         Raises:
-            NotRunnableError: If it was not given.
+            NotRunnableError: If it was not given; the message says how it is laid out and where it comes from.
         """
+        found = self._find(name)
+        if found is None:
+            wanted = self.known[name]
+            where = f"{wanted.place} in the folder of --data, or --data {name}=REFERENCE"
+            raise NotRunnableError("; ".join(filter(None, (f"needs {wanted.what}: {where}", wanted.details))))
+        return found
+
+    def _find(self, name: str) -> str | None:
         if name in self.named:
             return self.named[name]
-        place, what = DATA[name]
-        if self.root is not None and (self.root / place).exists():
-            return str(self.root / place)
-        where = f"{place} in the folder of --data, or --data {name}=REFERENCE"
-        raise NotRunnableError(f"needs {what}: {where}")
+        place = self.known[name].place
+        return str(self.root / place) if self.root is not None and (self.root / place).exists() else None
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """For each data set of these that was not given what to give."""
+        found = []
+        for name in names:
+            try:
+                self[name]
+            except NotRunnableError as reason:
+                found.append(str(reason))
+        return found
 
     def described(self, name: str, part: str = "") -> str:
         """What the records say was read: the data's name and part, and what tells its files from others.
@@ -173,11 +249,12 @@ class Data:
             name: One of `DATA`.
             part: Which of them, such as "[::8]".
         """
-        try:
-            reference = self[name]
-        except NotRunnableError:
+        reference = self._find(name)
+        if reference is None:
             return f"{name}{part}"
-        return f"{name}-{_mark(reference)}{part}"
+        if reference not in self._marks:  # once a run: there are folders of a million files
+            self._marks[reference] = _mark(reference)
+        return f"{name}-{self._marks[reference]}{part}"
 
     def pictures(self, name: str, part: str = ""):
         """Pictures of some data.
@@ -189,7 +266,7 @@ class Data:
         Raises:
             NotRunnableError: If it was not given.
         """
-        return open_image_source(self[name] + part)
+        return open_image_source(self[name] + part, self.known[name].split)
 
 
 def _mark(reference: str) -> str:
@@ -207,10 +284,6 @@ def _mark(reference: str) -> str:
         files = sorted(one for one in path.rglob("*") if one.is_file())
         found = [[one.relative_to(path).as_posix(), one.stat().st_size] for one in files]
     return digest([found, part])[:10]
-
-
-def _places() -> list[str]:
-    return [place for place, _ in DATA.values()]
 
 
 def parse_models(given: Sequence[str]) -> dict[str, str]:
@@ -239,4 +312,4 @@ def find_budget(name: str) -> Budget:
     return BUDGETS[name]
 
 
-__all__ = ["BUDGETS", "DATA", "Budget", "Data", "Sizes", "find_budget", "parse_models"]
+__all__ = ["BUDGETS", "DATA", "Budget", "Data", "DataSet", "Sizes", "find_budget", "parse_models"]

@@ -17,12 +17,13 @@ from .cells import cell, mean_cell
 from .context import Context
 from .tables import Column, Experiment, Ordering, Row, Table
 from .tokenizers import SEED, tokenizer, tokenizer_settings
-from .workspace import NotRunnableError
+from .workspace import NotRunnableError, UnpublishedError
 
+DATA = ("test-pictures",)
 COLUMNS = (
-    Column("fid", "FID", "offline-tower-frechet-distance", 1, higher_is_better=False),
-    Column("lpips", "LPIPS", "offline-tower-distance", 2, higher_is_better=False),
-    Column("psnr", "PSNR", "PSNR, dB", 2, is_same_measure=True),
+    Column("fid", "FID", "offline-tower-frechet-distance", 1, higher_is_better=False, data=DATA),
+    Column("lpips", "LPIPS", "offline-tower-distance", 2, higher_is_better=False, data=DATA),
+    Column("psnr", "PSNR", "PSNR, dB", 2, is_same_measure=True, data=DATA),
 )
 NOTE = (
     "64 pixels, a map of 8 x 8 = 64 tokens where the paper has 128 pixels and 16 x 16 = 256, and the first 32,000 "
@@ -103,7 +104,7 @@ def measure(context: Context, row: str) -> dict[str, Any]:
     """The cells of a row."""
     name, _, layer = row.partition(":")
     if name == "vqgan-palm":
-        raise NotRunnableError("needs PaLM-2's embeddings, which are not published")
+        raise UnpublishedError("needs PaLM-2's embeddings, which are not published")
     codec = load_image_codec(tokenizer(context, name), context.device)
     if layer:
         counts = getattr(codec.model.config, "token_counts", ())

@@ -1,5 +1,6 @@
 """A filled table as JSON, Markdown and a plot."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -42,19 +43,29 @@ def markdown(table: Table, report: dict[str, Any]) -> str:
         for column in table.columns:
             entry = row["cells"][column.key]
             paper = "-" if entry["paper"] is None else f"{entry['paper']:g}"
-            cells.append(f"{shown(column, entry)} / {paper}")
+            text = "failed" if "failed" in row and entry["ours"] is None else shown(column, entry)
+            cells.append(f"{text} / {paper}")
             if entry["ours"] is not None:
                 counts.append(str(entry["ours"]["n"]))
-            elif entry["not_run"]:
-                missing.setdefault(entry["not_run"], []).append(row["label"])
+            elif entry["not_run"] and "failed" not in row:
+                for reason in re.split("; (?=needs )", entry["not_run"]):
+                    missing.setdefault(reason, []).append(row["label"])
         lines.append(f"| {row['label']} | {' | '.join(cells)} | {'/'.join(dict.fromkeys(counts)) or '-'} |")
     read = [reading(table, report, one) for one in table.orderings]
     if read:
         lines += ["", "Orderings of the paper, here:", "", *(f"- {line}" for line in read)]
+    failed = [f"- {row['label']}: {row['failed']}" for row in report["rows"] if "failed" in row]
+    if failed:
+        lines += ["", "Failed:", "", *failed]
     if missing:
         lines += ["", "Not run:", ""]
-        lines += [f"- {', '.join(dict.fromkeys(rows))}: {reason}." for reason, rows in missing.items()]
+        lines += [f"- {_named(rows, len(report['rows']))}: {reason}." for reason, rows in missing.items()]
     return "\n".join(lines) + "\n"
+
+
+def _named(rows: Sequence[str], count: int) -> str:
+    names = list(dict.fromkeys(rows))
+    return "all rows" if 1 < len(names) == count else ", ".join(names)
 
 
 def _measures(table: Table) -> list[str]:

@@ -15,6 +15,7 @@ from .context import Context
 from .tables import Column, Experiment, Ordering, Row, Table
 from .tokenizers import SEED, tokenizer, tokenizer_settings
 
+DATA = ("test-pictures",)
 TASKS = ("inpainting", "outpainting", "deblurring", "rotation", "shift")
 TOKENIZERS = {"vqgan-llm": "VQ-GAN*", "lqae-llm": "LQAE*", "spae-map": "SPAE*", "v2l": "V2L"}
 LANGUAGE_MODELS = {"llm": "7B", "llm-13b": "13B", "llm-70b": "70B"}
@@ -44,10 +45,9 @@ def _paper(row: tuple[float, ...]) -> dict[str, float]:
 def _columns() -> list[Column]:
     found = []
     for task in TASKS:
-        found.append(
-            Column(f"{task}-fid", f"{task}: FID", "offline-tower-frechet-distance", 1, False, is_plotted=False)
-        )
-        found.append(Column(f"{task}-lpips", f"{task}: LPIPS", "offline-tower-distance", 2, higher_is_better=False))
+        fid = ("offline-tower-frechet-distance", 1, False)
+        found.append(Column(f"{task}-fid", f"{task}: FID", *fid, is_plotted=False, data=DATA))
+        found.append(Column(f"{task}-lpips", f"{task}: LPIPS", "offline-tower-distance", 2, False, data=DATA))
     return found
 
 
@@ -78,9 +78,9 @@ ABLATION = Table(
     title="Tokens a step (m) and tokens before it (n), inpainting",
     source="V2L Tokenizer, figure 11",
     columns=(
-        Column("fid", "FID", "offline-tower-frechet-distance", 1, higher_is_better=False),
-        Column("lpips", "LPIPS", "offline-tower-distance", 2, higher_is_better=False),
-        Column("tokens", "tokens found", "share of the hole's tokens that are the original's, %", 1),
+        Column("fid", "FID", "offline-tower-frechet-distance", 1, higher_is_better=False, data=DATA),
+        Column("lpips", "LPIPS", "offline-tower-distance", 2, higher_is_better=False, data=DATA),
+        Column("tokens", "tokens found", "share of the hole's tokens that are the original's, %", 1, data=DATA),
     ),
     rows=[Row(f"m{m}-n{n}", f"m = {m}, n = {n}", {}, "LLaMA-2 7B; the figure has no numbers") for m, n in STEPS],
     orderings=(

@@ -27,7 +27,7 @@ from ..training.pictures import open_pictures
 from ..training.preparation import precision_here
 from ..training.presets import make_training_config
 from .budgets import Data, Sizes
-from .workspace import NotRunnableError, Workspace
+from .workspace import NotRunnableError, Workspace, require_last_step
 
 SIDE = 48
 SEED = 0
@@ -96,7 +96,7 @@ class SentenceModels:
             fields = [f"image_size={SIDE}", f"codebook_size={codes}"]
             set_seed(SEED)  # the random start hangs on the seed alone, not on what was made before
             model, processor = load_vqgan(str(preset_folder(TOKENIZER)), None, fields)
-            Trainer(config, model, processor, open_pictures(config.data)).train()
+            require_last_step(Trainer(config, model, processor, open_pictures(config.data)).train().stopped_by)
 
         return self.workspace.made(f"vqgan-{codes}", settings, make) / MODEL_FOLDER
 
@@ -156,7 +156,7 @@ class SentenceModels:
     @staticmethod
     def _train(folder: Path, config: str, tokens: Path, steps: int, more: list[str]) -> None:
         warmup = max(1, min(50, steps // 5))
-        train_as_told(
+        report, _ = train_as_told(
             [
                 *("--config", config, "--preset", "small", "--data", str(tokens), "--output", str(folder)),
                 *("--max-steps", str(steps), "--warmup-steps", str(warmup), "--batch-size", "4"),
@@ -164,6 +164,7 @@ class SentenceModels:
                 *("--tracker", "none", "--resume", "latest", *more),
             ]
         )
+        require_last_step(report["stopped_by"])
 
     def reduced(self, codes: int, tuned: bool) -> Path:
         """The model of all codes with so many left, by k-means; its decoder and language model tuned, or not."""
@@ -193,7 +194,7 @@ class SentenceModels:
                 part.requires_grad_(True)
             config = make_training_config("small", self._vqgan_training(folder, steps, 5e-4, unquantized=0))
             processor = load_vqgan(str(preset_folder(TOKENIZER)), None, [f"image_size={SIDE}"])[1]
-            Trainer(config, vqgan, processor, open_pictures(config.data)).train()
+            require_last_step(Trainer(config, vqgan, processor, open_pictures(config.data)).train().stopped_by)
 
         tokenizer = self.workspace.made(f"reduced-{codes}-decoder", settings, decoder) / MODEL_FOLDER
         tokens = self.tokens(tokenizer, f"reduced-{codes}")

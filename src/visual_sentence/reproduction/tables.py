@@ -18,6 +18,7 @@ class Column:
         unit: Of ours, for the plot's axis.
         is_same_measure: Whether the paper's number is of the same measure, if of other data.
         is_plotted: Whether the plot has a panel for it.
+        data: Names of the data that it is measured on, for what to give where a cell is empty.
     """
 
     key: str
@@ -28,6 +29,7 @@ class Column:
     unit: str = ""
     is_same_measure: bool = False
     is_plotted: bool = True
+    data: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

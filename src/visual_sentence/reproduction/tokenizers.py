@@ -21,6 +21,7 @@ from ..training.pictures import open_pictures
 from ..training.preparation import precision_here
 from ..training.presets import make_training_config
 from .context import Context
+from .workspace import require_last_step
 
 SIDE, SEED, BATCH = 64, 0, 8
 # The papers' vocabularies have 32,000 entries; of a longer one its first, the commonest, are taken.
@@ -39,7 +40,7 @@ class Recipe:
         fields: Fields of its configuration.
         words: Kind of its local codebook; None for learned codes, or for a masked language model's.
         guided: Whether it has the image tower and the global words.
-        masked_lm: Whether its codebook is the offline sentence encoder's, which reads the codes.
+        masked_lm: Whether its codebook is a masked language model's, which reads the codes.
         moved: Whether its codes are moved to the latents.
         script: What trains it at the papers' size.
     """
@@ -92,6 +93,8 @@ def tokenizer_settings(context: Context, name: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": precision_here("auto"),
         **(context.replaced("encoder") if recipe.words == "text" else {}),
+        **(context.replaced("words") if recipe.guided else {}),
+        **(context.replaced("masked-lm") if recipe.masked_lm else {}),
     }
 
 
@@ -137,10 +140,10 @@ def tokenizer(context: Context, name: str) -> str:
         if recipe.words is None and not recipe.masked_lm:
             model, processor = load_vqgan(preset, None, recipe.fields)
         else:
-            given = "offline" if recipe.guided else None
-            masked = "offline" if recipe.masked_lm else None
+            given = context.models["words"] if recipe.guided else None
+            masked = context.models["masked-lm"] if recipe.masked_lm else None
             model, processor = load_v2l(preset, None, recipe.fields, words, given, masked)
-        Trainer(config, model, processor, open_pictures(config.data)).train()
+        require_last_step(Trainer(config, model, processor, open_pictures(config.data)).train().stopped_by)
 
     return str(context.workspace.made(name, tokenizer_settings(context, name), make) / MODEL_FOLDER)
 
@@ -151,7 +154,7 @@ def local_words(context: Context, kind: str) -> LocalCodebook:
     settings = {"kind": kind, "llm": llm, "encoder": encoder}
 
     def make(folder: Path) -> None:
-        build_local_codebook(kind, llm, encoder, folder=folder / "codebook")
+        build_local_codebook(kind, llm, encoder, folder=folder / "codebook", device=context.device)
 
     whole = LocalCodebook.load(context.workspace.made(f"words-{kind}", settings, make) / "codebook")
     vocabulary = LocalVocabulary(whole.vocabulary.words[:VOCABULARY], whole.vocabulary.language_model)

@@ -22,7 +22,7 @@ from .finders import LocalWordFinder, RememberingFinder
 from .tables import Column, Experiment, Ordering, Row, Table
 from .tokenizers import SEED, tokenizer, tokenizer_settings
 from .vocabularies import KINDS, words_model, words_settings
-from .workspace import NotRunnableError
+from .workspace import NotRunnableError, UnpublishedError, require_last_step
 
 SCORING = "calibrated"
 # Shots, whether the classes are named, repetitions: the seven columns of table 1 for each number of ways.
@@ -79,15 +79,15 @@ def _paper(numbers: tuple[float, ...]) -> dict[str, float]:
     return found
 
 
-def _columns(ways: tuple[int, ...]) -> list[Column]:
+def _columns(ways: tuple[int, ...], data: tuple[str, ...]) -> list[Column]:
     found = []
     for way in ways:
         for shot, named, repeated in SETTINGS:
             label = f"{way}-way {shot}-shot{'' if named else ', classes not named'}"
             label += f", {repeated} repeats" if repeated else ""
             key = _key(way, (shot, named, repeated))
-            found.append(Column(key, label, "accuracy, %", 0, is_same_measure=True, is_plotted=False))
-        found.append(Column(_average(way), f"{way}-way, average", "accuracy, %", 1, is_same_measure=True))
+            found.append(Column(key, label, "accuracy, %", 0, is_same_measure=True, is_plotted=False, data=data))
+        found.append(Column(_average(way), f"{way}-way, average", "accuracy, %", 1, is_same_measure=True, data=data))
     return found
 
 
@@ -100,7 +100,7 @@ TABLE_1 = Table(
     name="v2l-table1",
     title="Few-shot classification",
     source="V2L Tokenizer, table 1",
-    columns=_columns((TWO, FIVE)),
+    columns=_columns((TWO, FIVE), ("episodes",)),
     rows=(
         Row("frozen", "Frozen", _paper(FEW_SHOT["frozen"])),
         Row("lqae", "LQAE, 256 tokens (here 64)", _paper(FEW_SHOT["lqae"]), "GPT-3.5"),
@@ -130,7 +130,7 @@ TABLE_5 = Table(
     name="v2l-table5",
     title="Vocabulary expansion",
     source="V2L Tokenizer, table 5",
-    columns=_columns((TWO,)),
+    columns=_columns((TWO,), ("train-pictures", "episodes")),
     rows=[
         Row(f"{kind}-{count}", f"{kind}, {count} words", _paper(VOCABULARIES[f"{kind}-{count}"]), "LLaMA-2 70B")
         for count in (5, 21)
@@ -151,8 +151,8 @@ TABLE_2 = Table(
     title="How well words fit",
     source="V2L Tokenizer, table 2",
     columns=(
-        Column("clip", "CLIP", "mean cosine in the offline joint space", 3),
-        Column("clip-r", "CLIP-R", "min-max normalised cosine there", 3),
+        Column("clip", "CLIP", "mean cosine in the offline joint space", 3, data=("test-pictures",)),
+        Column("clip-r", "CLIP-R", "min-max normalised cosine there", 3, data=("test-pictures",)),
     ),
     rows=(
         Row("spae-5", "SPAE, 5 tokens", {"clip": 0.1868, "clip-r": 0.7147}, "PaLM-2"),
@@ -213,12 +213,12 @@ def measure_few_shot(context: Context, row: str) -> dict[str, Any]:
     """The cells of a row of table 1."""
     name, _, llm = row.partition(":")
     if name.endswith("-palm"):
-        raise NotRunnableError("needs PaLM-2, whose weights are not published")
+        raise UnpublishedError("needs PaLM-2, whose weights are not published")
     llm = llm or "llm"
     reference = context.model(llm, f"a language model in place of LLaMA-2 {LANGUAGE_MODELS[llm]} and a machine for it")
     episodes = load_episodes(context.data["episodes"], context.sizes.episodes)
     if name == "frozen":
-        model, processor = load_frozen_model(_frozen(context))
+        model, processor = load_frozen_model(_frozen(context), context.device)
         language_model = load_language_model(reference, device=context.device)
 
         def answer(chosen: EpisodeSet, setting: FewShotSetting) -> list[dict[str, Any]]:
@@ -306,13 +306,14 @@ def _frozen(context: Context) -> str:
     pictures = context.data["train-pictures"] + context.sizes.train_slice
 
     def make(folder: Path) -> None:
-        train_frozen_as_told(
+        report, _ = train_frozen_as_told(
             [
                 *("--llm", context.models["llm"], "--global-model", context.models["words"], "--data", pictures),
                 *("--label-column", "class_name", "--max-steps", str(context.sizes.frozen_steps)),
                 *("--output", str(folder), "--seed", str(SEED), "--resume", "latest"),
             ]
         )
+        require_last_step(report["stopped_by"])
 
     return str(context.workspace.made("frozen", _frozen_settings(context), make) / MODEL_FOLDER)
 

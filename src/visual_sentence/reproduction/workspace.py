@@ -23,6 +23,10 @@ class NotRunnableError(Exception):
     """A cell that cannot be filled here; the message says what it needs."""
 
 
+class UnpublishedError(NotRunnableError):
+    """A cell that cannot be filled anywhere, as nobody published what it needs."""
+
+
 class Workspace:
     """The folder.
 
@@ -75,19 +79,32 @@ class Workspace:
             settings: All that its numbers depend on.
             measure: Gives the numbers.
         """
-        path = self.folder / "cells" / table / f"{row}.json"
-        wanted = digest(settings)
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.get("digest") == wanted:
-                return found
+        filed = self.filed(table, row, settings)
+        if filed is not None:
+            return filed
+        path = self._path(table, row)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.say(f"measuring {table}: {row}")
         start = time.perf_counter()
-        record = {"digest": wanted, "settings": settings, "cells": measure()}
+        record = {"digest": digest(settings), "settings": settings, "cells": measure()}
         record |= {"seconds": round(time.perf_counter() - start, 1), "commit": commit()}
         write_json(path, record)
         return record
+
+    def filed(self, table: str, row: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+        """A row's record where it was measured before with these settings; else None.
+
+        Args:
+            table: The table's name.
+            row: The row's key.
+            settings: All that its numbers depend on.
+        """
+        path = self._path(table, row)
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return found if found.get("digest") == digest(settings) else None
+
+    def _path(self, table: str, row: str) -> Path:
+        return self.folder / "cells" / table / f"{row}.json"
 
     @contextmanager
     def _alone(self, folder: Path) -> Generator[None, None, None]:
@@ -110,6 +127,19 @@ class Workspace:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def require_last_step(stopped_by: str) -> None:
+    """Ends the run where a training ended before its last step, so that it is gone on with and not taken as it is.
+
+    Args:
+        stopped_by: What its report says: "steps", or the name of the signal that it listened for.
+
+    Raises:
+        KeyboardInterrupt: If it was a signal.
+    """
+    if stopped_by != "steps":
+        raise KeyboardInterrupt
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -145,4 +175,4 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-__all__ = ["NotRunnableError", "Workspace", "commit", "write_json"]
+__all__ = ["NotRunnableError", "UnpublishedError", "Workspace", "commit", "require_last_step", "write_json"]
