@@ -31,8 +31,6 @@ OFF = {
 }
 # Packages that are used where they are there, and that no extra brings.
 OPTIONAL = ("deepspeed.*", "torch_fidelity.*")
-# Not looked through yet.
-LEFT_OUT = ("src/visual_sentence/app",)
 # One version for whatever Python runs the check, as the messages differ between them.
 PYTHON_VERSION = "3.11"
 
@@ -43,7 +41,6 @@ def settings() -> str:
         'preset = "default"',
         'search-path = ["src"]',
         'project-includes = ["src"]',
-        f"project-excludes = {json.dumps(LEFT_OUT)}",
         f"python-version = {json.dumps(PYTHON_VERSION)}",
         f"python-interpreter-path = {json.dumps(sys.executable)}",
         f"ignore-missing-imports = {json.dumps(OPTIONAL)}",

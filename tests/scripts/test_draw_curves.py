@@ -1,7 +1,7 @@
 """Curves of a log: every value at its place, and one line where there is nothing to draw."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,22 +13,24 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
-def draw(tmp_path):
-    """Runs the script on lines of a log."""
+def draw(tmp_path, monkeypatch, capsys):
+    """Runs the script on lines of a log, in this process; gives its status, its complaint and the picture."""
 
-    def run(lines: list[dict], *values: str) -> tuple[subprocess.CompletedProcess, Path]:
+    def run(lines: list[dict], *values: str) -> tuple[int, str, Path]:
         log, picture = tmp_path / "log.jsonl", tmp_path / "new" / "curves.svg"
         log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        command = [sys.executable, SCRIPT, log, "--output", picture, "--values", *values]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120), picture
+        monkeypatch.setattr(sys, "argv", list(map(str, (SCRIPT, log, "--output", picture, "--values", *values))))
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return ended.value.code, capsys.readouterr().err, picture
 
     return run
 
 
 def test_every_value_is_at_its_place(draw):
     lines = [{"step": step, "loss": 4.0 / step, "accuracy": step / 10, "note": "x"} for step in (1, 2, 4, 8)]
-    done, picture = draw(lines, "loss", "accuracy")
-    assert done.returncode == 0, done.stderr
+    status, err, picture = draw(lines, "loss", "accuracy")
+    assert (status, err) == (0, "")
     panels = ElementTree.parse(picture).getroot().findall(f"{SVG}g")
     assert [panel.find(f"{SVG}text").text for panel in panels] == ["loss", "accuracy"]
     for panel, rises in zip(panels, (False, True), strict=True):
@@ -47,6 +49,6 @@ def test_nothing_to_draw_is_told_in_one_line(draw, tmp_path):
         ([{"loss": 2.0}], "loss", "no lines with a step"),
         ([], "loss", "no lines with a step"),
     ):
-        done, picture = draw(lines, value)
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+        status, err, picture = draw(lines, value)
+        assert status == 2 and said in err and err.count("\n") == 1
         assert not picture.exists()

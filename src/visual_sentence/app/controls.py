@@ -45,7 +45,7 @@ def painted_picture(label: str, **options: Any) -> gr.ImageEditor:
         **options: Of `gradio.ImageEditor`.
     """
 
-    def paths(payload: Any) -> dict[str, Any] | None:
+    def paths(payload: Any) -> Any:  # other than Gradio says, which opens the files
         if payload is None:
             return None
         layers = [path for path in map(_path_of, payload.layers or []) if path is not None]
@@ -157,7 +157,7 @@ def connect(
 
 
 def add_example(
-    label: str, name: str, fill: Callable[[], Any], outputs: Sequence[Component], size: str = "sm"
+    label: str, name: str, fill: Callable[[], Any], outputs: Sequence[Component]
 ) -> gr.Button:
     """Adds a button that fills a tab's inputs with an example.
 
@@ -166,9 +166,8 @@ def add_example(
         name: Its element id.
         fill: Gives the values.
         outputs: The inputs that are filled.
-        size: Gradio's.
     """
-    button = gr.Button(label, size=size, elem_id=name)
+    button = gr.Button(label, size="sm", elem_id=name)
     button.click(fill, None, list(outputs), api_visibility="private", show_progress="hidden", queue=False)
     return button
 

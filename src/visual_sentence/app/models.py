@@ -1,6 +1,6 @@
 """The page's models: loaded when a tab first needs them, and used by one visitor at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,7 +50,7 @@ class AppModels:
         self._lock = RLock()
 
     @contextmanager
-    def alone(self) -> Iterator["AppModels"]:
+    def alone(self) -> Generator["AppModels", None, None]:
         """Keeps other requests waiting."""
         with self._lock:
             yield self

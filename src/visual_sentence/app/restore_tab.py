@@ -43,14 +43,14 @@ def build_restore_tab(models: AppModels, limits: Limits) -> None:
             found = restorer.restore([view_of(picture, side)], setting, [view_of(other, side) for other in others])
         yield "drawing"
         with models.alone():
-            (whole,) = restorer.codec.decode(restorer.codec.encode(found.originals))
+            (whole,) = restorer.codec.decode(restorer.codec.encode(found.known_originals))
         panels = (
-            ("original", found.originals[0]),
+            ("original", found.known_originals[0]),
             ("damaged", found.degraded[0]),
             ("restored", found.restored[0]),
             ("all words known", whole),
         )
-        original = as_batch(found.originals)
+        original = as_batch(found.known_originals)
         near = {name: float(psnr(as_batch([one]), original)[0]) for name, one in panels[1:]}
         changed = int((found.degraded_tokens != found.restored_tokens).sum())
         told = ", ".join(f"{name} {value:.1f} dB" for name, value in near.items())
