@@ -1,16 +1,22 @@
 """The tokenizers of the V2L tables: given ones are taken, others trained once, each with the codebook that it says."""
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, RobertaConfig, RobertaForMaskedLM
 
 from visual_sentence.codebook.local import LocalCodebook
 from visual_sentence.codebook.vocabulary import vocabulary_entries
+from visual_sentence.image_io import open_image_source
 from visual_sentence.language import load_language_model
-from visual_sentence.modeling import LocalVocabulary
+from visual_sentence.modeling import V2LConfig, V2LImageProcessor, V2LModel, V2LProcessor, WordVocabulary
+from visual_sentence.reconstruction import load_image_codec
 from visual_sentence.reproduction import tokenizers, vocabularies
 from visual_sentence.reproduction.tokenizers import RECIPES, local_words, tokenizer, tokenizer_settings
 from visual_sentence.reproduction.vocabularies import KINDS, words_model, words_settings
@@ -19,6 +25,7 @@ from visual_sentence.shipped import preset_folder
 from visual_sentence.training.models import load_vqgan
 from visual_sentence.words import WordFinder
 
+from ..conftest import TOWERS
 from .conftest import write_pictures
 
 
@@ -96,34 +103,130 @@ def test_local_words_are_the_first_entries_of_the_language_model(make_context, l
     assert folder.name.startswith("words-llm-")
 
 
-@pytest.mark.slow
-def test_a_tokenizer_is_trained_once(make_context, data, llm_folder, monkeypatch):
+def test_local_words_are_embedded_on_the_runs_device(make_context, monkeypatch):
+    def build(kind: str, *args: object, device: str | None = None, **options: object) -> None:
+        raise RuntimeError(f"{kind} on {device}")
+
+    monkeypatch.setattr(tokenizers, "build_local_codebook", build)
+    with pytest.raises(RuntimeError, match=r"^text on cpu$"):
+        local_words(make_context(), "text")
+
+
+def test_settings_name_the_models_that_stand_in_for_the_budgets(make_context):
+    for name, recipe in RECIPES.items():
+        plain = tokenizer_settings(make_context(), name)
+        given = {"words": recipe.guided, "masked-lm": recipe.masked_lm, "encoder": recipe.words == "text"}
+        for model, matters in given.items():
+            found = tokenizer_settings(make_context(models={model: "another"}), name)
+            assert found == ({**plain, model: "another"} if matters else plain), (name, model)
+
+
+class Stopped:
+    """In place of a training that a signal ended; counts those that were begun."""
+
+    begun = 0
+
+    def __init__(self, *args: object):
+        type(self).begun += 1
+
+    def train(self) -> SimpleNamespace:
+        return SimpleNamespace(stopped_by="SIGINT")
+
+
+def test_a_training_that_a_signal_ended_ends_the_run_and_is_not_taken_for_finished(make_context, data, monkeypatch):
+    monkeypatch.setattr(tokenizers, "Trainer", Stopped)
+    monkeypatch.setattr(Stopped, "begun", 0)
+    context = make_context(data=data, train_slice="")
+    for begun in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            tokenizer(context, "vqgan")
+        assert Stopped.begun == begun
+    assert not list(context.workspace.folder.rglob("done.json"))
+
+
+SMALLER = ("block_out_channels=[16,32]", "latent_channels=8", "mid_block_attention=false")
+# For each kind of recipe: entries of its codebook, their width, tokens, whether it has an image tower.
+TRAINED = {
+    "vqgan": (8192, 16, 64, False),
+    "vqgan-llm": (50, 32, 64, False),
+    "text": (50, 12, 64, False),
+    "v2l-hybrid": (50, 12, 64, True),
+    "spae": (50, 12, 277, True),
+    "lqae": (302, 12, 64, False),
+}
+
+
+@pytest.fixture(scope="module")
+def masked_lm_folder(tmp_path_factory, llm_folder) -> str:
+    """A masked language model of random weights."""
+    folder = tmp_path_factory.mktemp("masked-lm")
+    words = AutoTokenizer.from_pretrained(llm_folder)
+    words.add_special_tokens({"mask_token": "<mask>", "pad_token": "<pad>"})
+    layers = {"hidden_size": 12, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    ids = {"pad_token_id": words.pad_token_id, "bos_token_id": 0, "eos_token_id": 0}
+    config = RobertaConfig(vocab_size=len(words), max_position_embeddings=600, **layers, **ids)
+    RobertaForMaskedLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def words_folder(tmp_path_factory, llm_folder) -> str:
+    """A V2L model with an image tower and global words of the language model in `llm_folder`."""
+    folder = tmp_path_factory.mktemp("words")
+    encoder_type, tower = TOWERS["clip"]
+    torch.manual_seed(0)
+    model = V2LModel(V2LConfig(encoder_type, {**tower, "projection_dim": 12}, embedding_dim=12, num_words=6))
+    words = WordVocabulary(
+        [f"word{place}" for place in range(6)],
+        [[place] for place in range(6)],
+        ["subword"] * 6,
+        [*range(6)],
+        {"language_model": str(llm_folder)},
+    )
+    model.load_codebook(torch.nn.functional.normalize(torch.randn(6, 12)), torch.zeros(12), words)
+    model.save_pretrained(folder)
+    V2LProcessor(V2LImageProcessor(global_size=32)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def training(make_context, data, llm_folder, clip_folder, words_folder, masked_lm_folder, monkeypatch, tmp_path):
+    """A context for trainings of small tokenizers, of two steps, with tiny models for their words; in any folder."""
     monkeypatch.setattr(tokenizers, "VOCABULARY", 50)
-    context = make_context(data=data, models={"llm": str(llm_folder)}, tokenizer_steps=2, train_slice="")
-    folder = tokenizer(context, "vqgan-llm")
-    monkeypatch.setattr(tokenizers, "Trainer", lambda *args: pytest.fail("a model was trained"))
-    assert tokenizer(context, "vqgan-llm") == folder
-    model = AutoModel.from_pretrained(folder)
-    assert model.local_quantizer.codebook.shape == (50, 32) and model.local_quantizer.projector is None
-    assert len(LocalVocabulary.from_pretrained(folder)) == 50
+    for name, recipe in RECIPES.items():
+        monkeypatch.setitem(RECIPES, name, replace(recipe, fields=(*recipe.fields, *SMALLER)))
+    models = {"llm": str(llm_folder), "encoder": clip_folder, "words": words_folder, "masked-lm": masked_lm_folder}
 
-
-@pytest.mark.slow
-def test_a_random_start_hangs_on_the_seed_alone(make_context, data, tmp_path):
-    found = []
-    for place in ("one", "other"):
-        torch.rand(len(found) + 1)
-        context = make_context(data=data, tokenizer_steps=1, train_slice="")
+    def make(place: str):
+        context = make_context(data=data, models=models, tokenizer_steps=2, train_slice="")
         context.workspace.folder = tmp_path / place
-        found.append(load_file(Path(tokenizer(context, "vqgan")) / "model.safetensors"))
-    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
+        return context
+
+    return make
 
 
 @pytest.mark.slow
-def test_learned_codes_are_trained_at_the_tables_side(make_context, data):
-    context = make_context(data=data, tokenizer_steps=2, train_slice="")
-    config = AutoConfig.from_pretrained(tokenizer(context, "vqgan"))
-    assert (config.image_size, config.codebook_size, config.image_seq_length) == (64, 8192, 64)
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_kind_of_recipe_trains_once_and_a_seed_gives_the_same_tokens(name, training, data, monkeypatch):
+    pictures, found = list(open_image_source(data[0].partition("=")[2])), []
+    for place in ("one", "other"):
+        torch.rand(len(found) + 1)  # the random start hangs on the seed alone
+        folder = Path(tokenizer(training(place), name))
+        report = json.loads((folder.parent / "training.json").read_text())
+        assert (report["stopped_by"], report["steps"]) == ("steps", 2) and "loss" in report["terms"]
+        assert all(math.isfinite(term) for term in report["terms"].values())
+        codec = load_image_codec(str(folder), "cpu")
+        found.append(np.stack([np.ravel(one.image_tokens) for one in codec.reconstruct(pictures)]))
+    entries, width, tokens, has_tower = TRAINED[name]
+    assert np.array_equal(*found) and found[0].shape == (len(pictures), tokens)
+    assert found[0].min() >= 0 and found[0].max() < codec.codebook_size == entries
+    quantizer = codec.model.quantizer if name == "vqgan" else codec.model.local_quantizer
+    assert quantizer.codebook.shape == (entries, width) and codec.resolution == tokenizers.SIDE
+    assert (getattr(codec.model.config, "encoder_type", None) is not None) is has_tower
+    monkeypatch.setattr(tokenizers, "Trainer", lambda *args: pytest.fail("a model was trained twice"))
+    assert tokenizer(training("other"), name) == str(folder)
 
 
 @pytest.fixture
