@@ -30,7 +30,7 @@ from .budgets import Data, Sizes
 from .workspace import NotRunnableError, Workspace, require_last_step
 
 SIDE = 48
-SEED = 0
+SEED, OTHER_SEED = 0, 1
 CODES = (8192, 4096, 2048, 1024)
 LARGEST = CODES[0]
 PAIRS = 3
@@ -86,19 +86,26 @@ class SentenceModels:
 
         return self.workspace.made("pictures", {**self.described, "limit": limit}, make) / "pictures.parquet"
 
-    def tokenizer(self, codes: int) -> Path:
-        """A VQGAN of so many codes."""
-        settings = {**self.described, "codes": codes, "steps": self.sizes.vqgan_steps}
+    def tokenizer(self, codes: int, seed: int = SEED) -> Path:
+        """A VQGAN of so many codes.
+
+        Args:
+            codes: K.
+            seed: Of its random start and its pictures' order.
+        """
+        settings = {**self.described, "codes": codes, "steps": self.sizes.vqgan_steps, "seed": seed}
         settings["pictures"] = self.sizes.sentence_pictures
 
         def make(folder: Path) -> None:
-            config = make_training_config("small", self._vqgan_training(folder, self.sizes.vqgan_steps, 2e-3))
+            training = {**self._vqgan_training(folder, self.sizes.vqgan_steps, 2e-3), "seed": seed}
+            config = make_training_config("small", training)
             fields = [f"image_size={SIDE}", f"codebook_size={codes}"]
-            set_seed(SEED)  # the random start hangs on the seed alone, not on what was made before
+            set_seed(seed)  # the random start hangs on the seed alone, not on what was made before
             model, processor = load_vqgan(str(preset_folder(TOKENIZER)), None, fields)
             require_last_step(Trainer(config, model, processor, open_pictures(config.data)).train().stopped_by)
 
-        return self.workspace.made(f"vqgan-{codes}", settings, make) / MODEL_FOLDER
+        name = f"vqgan-{codes}" if seed == SEED else f"vqgan-{codes}-start-{seed}"
+        return self.workspace.made(name, settings, make) / MODEL_FOLDER
 
     def _vqgan_training(self, folder: Path, steps: int, rate: float, unquantized: int | None = None) -> dict[str, Any]:
         return {
@@ -206,9 +213,15 @@ class SentenceModels:
 
         return self.workspace.made(f"reduced-{codes}-tuned", settings, language_model) / MODEL_FOLDER
 
-    def mismatched(self, codes: int) -> Path:
-        """The language model of all codes over tokens of another, smaller tokenizer, whose ids mean other things."""
-        base, tokenizer = self.language_model(LARGEST), self.tokenizer(codes)
+    def mismatched(self, codes: int, seed: int = OTHER_SEED) -> Path:
+        """The language model of all codes over tokens of another, smaller tokenizer.
+
+        Args:
+            codes: The tokenizer's.
+            seed: Of its training. Of another start its ids mean other things; of the same start and pictures the first
+                of the larger tokenizer's codes became its codes, and many ids still mean the same.
+        """
+        base, tokenizer = self.language_model(LARGEST), self.tokenizer(codes, seed)
         settings = {**self.described, "base": base.parent.name, "tokenizer": tokenizer.parent.name}
 
         def make(folder: Path) -> None:
@@ -218,7 +231,8 @@ class SentenceModels:
                 folder / MODEL_FOLDER,
             )
 
-        return self.workspace.made(f"mismatched-{codes}", settings, make) / MODEL_FOLDER
+        name = f"mismatched-{codes}" if seed != SEED else f"same-start-{codes}"
+        return self.workspace.made(name, settings, make) / MODEL_FOLDER
 
 
 def token_counts(shards: Path, vqgan: VQGANModel) -> torch.Tensor:
@@ -252,4 +266,4 @@ def _save(model: SimLVMForVisualSentence, base: Path, folder: Path) -> None:
     load_processor(str(base), model).save_pretrained(folder)
 
 
-__all__ = ["CODES", "LANGUAGE_MODELS", "LARGEST", "MEASURED_SHAPES", "PAIRS", "SIDE", "SentenceModels"]
+__all__ = ["CODES", "LANGUAGE_MODELS", "LARGEST", "MEASURED_SHAPES", "OTHER_SEED", "PAIRS", "SIDE", "SentenceModels"]

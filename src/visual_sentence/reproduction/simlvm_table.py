@@ -9,7 +9,7 @@ from ..sentence_completion.evaluation import Completer
 from ..sentence_completion.seggpt import load_completer
 from .cells import cell
 from .context import Context
-from .sentences import CODES, LARGEST, MEASURED_SHAPES, PAIRS, SEED, SentenceModels
+from .sentences import CODES, LARGEST, MEASURED_SHAPES, OTHER_SEED, PAIRS, SEED, SentenceModels
 from .tables import Column, Experiment, Ordering, Row, Table
 from .workspace import NotRunnableError
 
@@ -74,6 +74,10 @@ TABLE = Table(
             Row(f"mismatched-{codes}", f"300M of 8192 kept, tokens of another tokenizer of {codes}")
             for codes in SMALLER
         ),
+        *(
+            Row(f"same-start-{codes}", f"300M of 8192 kept, tokens of a tokenizer of {codes} from the same start")
+            for codes in SMALLER
+        ),
         *(Row(f"reduced-{codes}", f"8192 codes put together to {codes}, nothing tuned") for codes in SMALLER),
         *(Row(f"tuned-{codes}", f"8192 codes put together to {codes}, briefly tuned") for codes in SMALLER),
         Row("delvm-300m", "DeLVM 300M as published"),
@@ -132,6 +136,7 @@ def settings(context: Context, row: str) -> dict[str, Any]:
         "queries": sizes.queries,
         "prompt_sets": sizes.prompt_sets,
         "pairs": PAIRS,
+        **({"tokenizer_seed": OTHER_SEED} if row.startswith("mismatched") else {}),
         **{name: context.data.described(name) for name in _papers_data(context)},
     }
 
@@ -151,10 +156,11 @@ def _model(context: Context, models: SentenceModels, row: str) -> str:
     context.require_training(row, "scripts/train_simlvm.py")
     if row == "simlvm-1b":
         return str(models.language_model(LARGEST, "1b"))
-    kind, _, codes = row.partition("-")
+    kind, _, codes = row.rpartition("-")
     makers = {
         "simlvm": models.language_model,
         "mismatched": models.mismatched,
+        "same-start": lambda count: models.mismatched(count, SEED),
         "reduced": lambda count: models.reduced(count, tuned=False),
         "tuned": lambda count: models.reduced(count, tuned=True),
     }
