@@ -102,7 +102,8 @@ def test_each_piece_is_made_once_and_shared(finished):
     assert sorted(names) == sorted(
         [
             "pictures",
-            *(f"vqgan-{codes}" for codes in (MOST, FEWER)),
+            f"vqgan-{MOST}",
+            f"vqgan-{FEWER}-start-{sentences.OTHER_SEED}",
             f"tokens-{MOST}",
             f"simlvm-{MOST}-300m",
             f"mismatched-{FEWER}",
@@ -171,7 +172,10 @@ def test_tuning_moves_decoder_and_language_model_but_no_token(finished):
 @pytest.mark.slow
 def test_a_mismatched_model_is_one_models_language_over_anothers_pictures(finished):
     found = weights(finished, f"mismatched-{FEWER}")
-    language, pictures = weights(finished, f"simlvm-{MOST}-300m"), weights(finished, f"vqgan-{FEWER}")
+    language, pictures = (
+        weights(finished, f"simlvm-{MOST}-300m"),
+        weights(finished, f"vqgan-{FEWER}-start-{sentences.OTHER_SEED}"),
+    )
     of_language = [name for name in found if name.startswith("language_model.")]
     of_pictures = [name for name in found if name.startswith("vqgan.")]
     assert of_language and all(torch.equal(found[name], language[name]) for name in of_language)
@@ -288,10 +292,27 @@ def test_published_models_have_to_be_given(row, needs, make_context):
         simlvm_table.measure(make_context(), row)
 
 
-@pytest.mark.parametrize("row", ["simlvm-8192", "simlvm-1b", "mismatched-1024", "reduced-2048", "tuned-4096"])
+@pytest.mark.parametrize(
+    "row", ["simlvm-8192", "simlvm-1b", "mismatched-1024", "same-start-1024", "reduced-2048", "tuned-4096"]
+)
 def test_a_budget_that_trains_nothing_asks_for_the_model(row, make_context):
     with pytest.raises(NotRunnableError, match=rf"scripts/train_simlvm\.py, then --models {row}=FOLDER"):
         simlvm_table.measure(make_context("full"), row)
+
+
+@pytest.mark.parametrize(
+    ("row", "seed"), [("mismatched-1024", sentences.OTHER_SEED), ("same-start-1024", sentences.SEED)]
+)
+def test_a_tokenizer_of_another_start_or_of_the_same_is_put_under_the_language_model(
+    row, seed, make_context, monkeypatch
+):
+    def tokenizer(models, codes: int, start: int) -> Path:
+        raise RuntimeError(f"{codes} codes, start {start}")
+
+    monkeypatch.setattr(sentences.SentenceModels, "language_model", lambda models, codes: Path("base/model"))
+    monkeypatch.setattr(sentences.SentenceModels, "tokenizer", tokenizer)
+    with pytest.raises(RuntimeError, match=rf"^1024 codes, start {seed}$"):
+        simlvm_table.measure(make_context(), row)
 
 
 def test_data_without_masks_is_a_mistake(make_context, monkeypatch):
