@@ -70,15 +70,19 @@ def named(nav: object) -> list[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The commands of a page's shell blocks, as words, without comments and without `NAME=value` in front."""
+    """The commands of a page's shell blocks."""
+    return [command for block in blocks(page, "bash") for command in commands_of(block)]
+
+
+def commands_of(block: str) -> list[list[str]]:
+    """The commands of a shell block, as words, without comments and without `NAME=value` in front."""
     found = []
-    for block in blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            while words:
-                end = next((place for place, word in enumerate(words) if word in SEPARATORS), len(words))
-                found.append(list(dropwhile(re.compile(r"[A-Z_]+=").match, words[:end])))
-                words = words[end + 1 :]
+    for line in block.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words:
+            end = next((place for place, word in enumerate(words) if word in SEPARATORS), len(words))
+            found.append(list(dropwhile(re.compile(r"[A-Z_]+=").match, words[:end])))
+            words = words[end + 1 :]
     return [command for command in found if command]
 
 
