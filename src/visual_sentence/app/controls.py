@@ -156,9 +156,7 @@ def connect(
     stop.click(None, cancels=[event], queue=False, api_visibility="private")
 
 
-def add_example(
-    label: str, name: str, fill: Callable[[], Any], outputs: Sequence[Component]
-) -> gr.Button:
+def add_example(label: str, name: str, fill: Callable[[], Any], outputs: Sequence[Component]) -> gr.Button:
     """Adds a button that fills a tab's inputs with an example.
 
     Args:
