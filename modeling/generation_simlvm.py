@@ -136,15 +136,15 @@ class SentenceGeneration(PreTrainedModel, GenerationMixin):
 
     def fill(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None) -> torch.Tensor:
         """Ids with the pictures' tokens in their places."""
-        raise NotImplementedError
+        raise NotImplementedError  # the model's own, which knows its image tokenizer
 
     def tokenize(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Image tokens of images."""
-        raise NotImplementedError
+        raise NotImplementedError  # the model's own, as above
 
     def image_codes(self) -> torch.Tensor:
         """The code of every image token."""
-        raise NotImplementedError
+        raise NotImplementedError  # the model's own, as above
 
     @torch.no_grad()
     def read(self, input_ids: torch.Tensor, pixel_values: torch.Tensor | None = None) -> SentencePrefix:

@@ -74,7 +74,8 @@ class FrozenModel(PreTrainedModel):
 
     def freeze(self) -> None:
         """Makes the tower trainable or not, as the config says."""
-        self.image_tower.requires_grad_(self.config.tower_trainable).eval()
+        tower = self.image_tower.requires_grad_(self.config.tower_trainable)
+        tower.eval()  # trained or not, see `train`
 
     def train(self, mode: bool = True) -> "FrozenModel":
         """As `nn.Module.train`; the tower stays in evaluation mode, trained or not.
@@ -82,7 +83,7 @@ class FrozenModel(PreTrainedModel):
         A language model leaves room for small batches only, whose statistics would spoil those that a tower has.
         """
         super().train(mode)
-        self.image_tower.eval()
+        self.image_tower.eval()  # for that reason
         return self
 
     def trainable_parameters(self) -> list[nn.Parameter]:

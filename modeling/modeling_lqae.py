@@ -78,7 +78,7 @@ class LQAEModel(V2LModel):
         """Makes image tower and masked language model untrainable."""
         super().freeze()
         if self._prior is not None:
-            self._prior.requires_grad_(False).eval()
+            self._prior.requires_grad_(False).eval()  # it is the frozen prior that codes are read by
 
     def train(self, mode: bool = True) -> "LQAEModel":
         super().train(mode)

@@ -18,7 +18,8 @@ from visual_sentence.modeling import (
     VQGANConfig,
     VQGANModel,
 )
-from visual_sentence.training.models import load_v2l, load_vqgan, parse_assignment
+from visual_sentence.training.assignments import parse_assignment
+from visual_sentence.training.models import load_v2l, load_vqgan
 from visual_sentence.training.objective import TowerGuidance
 from visual_sentence.training.pictures import open_pictures
 

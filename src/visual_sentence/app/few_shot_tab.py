@@ -49,7 +49,7 @@ def build_few_shot_tab(models: AppModels, limits: Limits) -> None:
         with models.alone():
             found = [one.words for one in finder.find([*(picture for _, picture in shown), asked], int(count))]
         yield "asking the language model"
-        examples = [Example(tuple(words), name) for words, (name, _) in zip(found, shown, strict=False)]
+        examples = [Example(tuple(words), name) for words, (name, _) in zip(found[:-1], shown, strict=True)]
         prompt = ClassificationPrompt()
         with models.alone():
             (answer,) = InContextClassifier(reader, prompt=prompt).classify(examples, [found[-1]], list(support))

@@ -9,7 +9,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, In
 
 from ..errors import UserError
 from ..modeling import SimLVMForVisualSentence
-from ..training.preparation import make_accelerator, precision_here, release_accelerator
+from ..training.preparation import is_set, make_accelerator, precision_here, release_accelerator
 from .config import SentenceTrainingConfig
 
 COPIES = "copies"
@@ -63,11 +63,6 @@ def part_processes(accelerator: Accelerator) -> None:
 def sharing(accelerator: Accelerator) -> str:
     """How the processes share a model, which decides what an optimizer's state looks like."""
     return SHARING.get(accelerator.distributed_type, COPIES)
-
-
-def is_set(name: str) -> bool:
-    """Whether a switch of accelerate's environment is on."""
-    return os.environ.get(name, "false").lower() in ("1", "true", "yes")
 
 
 def _shard_on_cpu(accelerator: Accelerator) -> None:

@@ -1,10 +1,7 @@
 """The model that a run begins with: random by a configuration, or one that was trained before."""
 
-import difflib
 import inspect
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +34,7 @@ from ..modeling import (
     VQGANModel,
 )
 from ..references import LOADING_ERRORS, resolve, unreachable
+from .assignments import parse_assignment
 from .presets import find_preset
 from .tracking import logger
 
@@ -316,40 +314,6 @@ def _contradiction(error: Exception) -> UserError:
     return UserError(f"The model's configuration does not hold together: {error}")
 
 
-def parse_assignment(line: str, settings: dict[str, Any]) -> tuple[str, Any]:
-    """A field and its new value out of `field=value`.
-
-    Args:
-        line: What the user wrote; the value as JSON, or a bare word.
-        settings: All fields with their present values, which say what kind a value has to be of.
-
-    Raises:
-        UserError: If the field is unknown or the value is of another kind.
-    """
-    name, equals, text = line.partition("=")
-    if not equals:
-        raise UserError(f"--set {line}: write it as field=value.")
-    if name not in settings:
-        near = difflib.get_close_matches(name, settings, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(settings)}."
-        raise UserError(f"--set {line}: the model's configuration has no field {name!r}: {hint}")
-    value: Any = text
-    if text.lower() in ("none", "true", "false"):
-        value = {"none": None, "true": True, "false": False}[text.lower()]
-    else:
-        with suppress(ValueError):  # a bare word otherwise
-            value = json.loads(text)
-    present = settings[name]
-    if isinstance(present, tuple):
-        present = list(present)
-    if isinstance(present, float) and type(value) is int:
-        value = float(value)
-    if present is not None and value is not None and type(value) is not type(present):
-        kind = {int: "a whole number", bool: "true or false", list: "a list, as [1,2]"}.get(type(present))
-        raise UserError(f"--set {line}: {name} is {kind or f'a {type(present).__name__}'}, e.g. {name}={present}.")
-    return name, value
-
-
 def weights_of(reference: str) -> bool:
     """Whether there are weights to begin with; those of a Hub id are taken for granted."""
     folder = Path(resolve(reference, "v2l")).expanduser()
@@ -398,4 +362,4 @@ def _load_global(reference: str) -> V2LModel:
         raise unreachable(reference, error) from error
 
 
-__all__ = ["load_v2l", "load_vqgan", "parse_assignment", "read_config"]
+__all__ = ["load_v2l", "load_vqgan", "read_config"]

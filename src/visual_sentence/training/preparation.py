@@ -1,6 +1,7 @@
 """What a run is put together from before its first step: processes, optimizers, schedules, and what it continues."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,9 +74,19 @@ def precision_here(wanted: str) -> str:
     """
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not _is_sent_to_cpu():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return "bf16" if cpu_dtype() is torch.bfloat16 else "no"
+
+
+def _is_sent_to_cpu() -> bool:
+    """Whether the environment tells Accelerate to leave the GPU alone, as launchers and `reproduce --device` do."""
+    return is_set("ACCELERATE_USE_CPU") or os.environ.get("ACCELERATE_TORCH_DEVICE", "").startswith("cpu")
+
+
+def is_set(name: str) -> bool:
+    """Whether a switch of accelerate's environment is on."""
+    return os.environ.get(name, "false").lower() in ("1", "true", "yes")
 
 
 def release_accelerator(accelerator: Accelerator) -> None:
