@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from visual_sentence.offline.cache import HOME_VARIABLE, fingerprint, model_fold
 from .data.voc_tree import mask, write_voc
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("photos", "photos/cat", "photos/dog", "other-photos", "others", "queries", "imagenet/train", "imagenet/val")
 # Captions ask for 21.
 WORDS = [
     *("cat", "dog", "tree", "car", "boat", "sky", "red", "green", "moon", "sun", "bird", "fish", "house", "road"),
@@ -65,10 +67,25 @@ LLAMA = {
     "max_position_embeddings": 512,
     "initializer_range": 0.5,
 }
+# The papers' language model and encoder, as folders of the same names.
+PAPERS = {"meta-llama/Llama-2-7b-hf": "llm", "openai/clip-vit-large-patch14": "clip"}
 # Folder of a page -> the model that is put there, for pages that take it from another page.
 PREPARED: dict[str, dict[str, str]] = {
     "README.md": {"model": "v2l"},
+    "docs/baselines.md": PAPERS,
+    "docs/codebook.md": PAPERS,
+    "docs/conversion.md": {"vqgan": "vqgan", "out/v2l/model": "v2l"},
     "docs/getting_started.md": {"HuggingFaceTB/SmolLM2-1.7B": "llm", "openai/clip-vit-large-patch14": "clip"},
+    "docs/howto/convert.md": {"vqgan-muse": "vqgan", "v2l": "v2l", "lvm": "lvm"},
+    "docs/howto/llama_clip.md": {**PAPERS, "out/v2l/model": "v2l"},
+    "docs/howto/publish.md": {"out/v2l/model": "v2l", "out/simlvm/model": "simlvm"},
+    "docs/masked_restoration.md": {"v2l/model": "v2l"},
+    "docs/pipelines.md": {"out/v2l/model": "v2l"},
+    "docs/reconstruction.md": {"out/model": "v2l"},
+    "docs/restoration.md": {"out/model": "v2l"},
+    "docs/simlvm.md": {"out/vqgan/model": "vqgan", "out/large/model": "lvm", "lvm-7b": "lvm"},
+    "docs/token_shards.md": {"out/vqgan/model": "vqgan", "vqgan": "vqgan"},
+    "docs/visual_sentences_evaluation.md": {"out/simlvm": "simlvm"},
     "docs/howto/finetune.md": {"vqgan": "vqgan", "lvm": "lvm"},
     "docs/howto/distil.md": {"out/vqgan/model": "vqgan", "out/large/model": "lvm"},
     "docs/howto/evaluate.md": {"out/v2l/model": "v2l"},
@@ -79,6 +96,21 @@ PREPARED: dict[str, dict[str, str]] = {
 # Page -> names that its Python blocks take as given.
 NAMES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "README.md": lambda folder: {"folder": folder / "model"},
+    "docs/conversion.md": lambda folder: torch.save({"state_dict": {"a": torch.ones(1)}}, folder / "last.ckpt") or {},
+    "docs/metrics.md": lambda folder: {"batches": [(torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16))]},
+    "docs/pipelines.md": lambda folder: {
+        "reconstruct": pipeline("image-reconstruction", model=str(folder / "out/v2l/model")),
+        "paths": [folder / "photo.jpg", folder / "missing.jpg"],
+    },
+    "docs/restoration.md": lambda folder: (
+        dict.fromkeys(("blurred_maps", "clean_maps"), token_maps(12)) | {"maps": token_maps(1)}
+    ),
+    "docs/token_shards.md": lambda folder: {
+        "model": SimpleNamespace(vqgan=VQGANModel.from_pretrained(folder / "vqgan"))
+    },
+    "docs/visual_sentences_evaluation.md": lambda folder: dict.fromkeys(
+        ("images", "targets"), torch.rand(2, 3, 16, 16)
+    ),
     "docs/security.md": lambda folder: {
         "complete": pipeline("visual-sentence"),
         "pairs": [("a.png", "a_mask.png")],
@@ -98,6 +130,11 @@ def blob(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
     top, left = generator.integers(2, 20, 2)
     mask[top : top + 15, left : left + 20] = 255
     return Image.fromarray(mask)
+
+
+def token_maps(count: int) -> torch.Tensor:
+    """[count, 4, 4] token ids of a small vocabulary."""
+    return torch.randint(1, 40, (count, 4, 4))
 
 
 def spread(model: torch.nn.Module, quantizer: torch.nn.Module) -> None:
@@ -164,7 +201,7 @@ class Stage:
         vqgan.save_pretrained(self.models / "vqgan")
         VQGANImageProcessor(local_size=16, local_fit="stretch").save_pretrained(self.models / "vqgan")
 
-        for name, images in (("simlvm", 8), ("lvm", 16)):
+        for name, images in (("simlvm", 12), ("lvm", 16)):
             simlvm = SimLVMForVisualSentence(SimLVMConfig(vq_config=VQGAN, text_config=LLAMA, max_images=images)).eval()
             simlvm.vqgan.load_state_dict(vqgan.state_dict())
             simlvm.save_pretrained(self.models / name)
@@ -199,9 +236,9 @@ class Stage:
             noise(place).save(self.data / name)
         for place, name in enumerate(["a_mask.png", "b_mask.png", "scratches.png"]):
             blob(place).save(self.data / name)
-        for place, folder in enumerate(["photos", "photos/cat", "photos/dog", "other-photos", "others", "queries"]):
-            (self.data / folder).mkdir()
-            for index in range(6):
+        for place, folder in enumerate(FOLDERS):
+            (self.data / folder).mkdir(parents=True)
+            for index in range(8):
                 noise(100 + 10 * place + index).save(self.data / folder / f"{index}.jpg")
         for place, folder in enumerate(["my-pairs", "my-other-pairs", "my_folder", "prompts"]):
             for name in ("inputs", "targets"):
@@ -249,9 +286,10 @@ class Stage:
                 )
             (self.data / folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
         masks = [{"image": noise(400 + place), "mask": blob(400 + place)} for place in range(8)]
-        for name in ("photos", "nuclei", "train", "val"):
+        for name in ("photos", "nuclei", "val"):
             table = Dataset.from_list(masks, features=Features({"image": picture, "mask": picture}))
             table.to_parquet(self.data / f"{name}.parquet")
+        self.make_named_tables(masks)
         episodes = [
             {
                 "episode_id": place,
@@ -276,6 +314,25 @@ class Stage:
             }
         )
         Dataset.from_list(episodes, features=features).to_parquet(self.data / "episodes.parquet")
+
+    def make_named_tables(self, masks: list[dict[str, Any]]) -> None:
+        """The tables of data sets that the pages name: label maps, nuclei, and pictures with their class."""
+        labelled = [{"image": row["image"], "label_map": row["mask"].point(lambda value: value // 85)} for row in masks]
+        both = [{**one, **other} for one, other in zip(labelled, masks, strict=True)]
+        named = [{"image": row["image"], "class_name": ("cat", "dog")[place % 2]} for place, row in enumerate(masks)]
+        tables = {
+            "camvid/train": (labelled, {"label_map": Picture()}),
+            "camvid/val": (labelled, {"label_map": Picture()}),
+            "nuclei/dsb-he-train": (masks, {"mask": Picture()}),
+            "nuclei/dsb-he-val": (masks, {"mask": Picture()}),
+            "train": (both, {"label_map": Picture(), "mask": Picture()}),
+            "tiny-imagenet/train": (named, {"class_name": Value("string")}),
+            "tiny-imagenet/val": (named, {"class_name": Value("string")}),
+        }
+        for name, (rows, column) in tables.items():
+            path = self.data / f"{name}.parquet"
+            path.parent.mkdir(exist_ok=True)
+            Dataset.from_list(rows, features=Features({"image": Picture(), **column})).to_parquet(path)
 
     def prepare(self, page: str, folder: Path) -> Path:
         """A page's own folder: the data, hub_configs/ with tiny models, and what the page takes from other pages."""
