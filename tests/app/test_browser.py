@@ -20,11 +20,12 @@ pytestmark = [
     pytest.mark.offline_stack,
     pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium or Chrome on the path"),
 ]
+GOING_ON = ".progress-level, .progress-text, .generating"
 DONE = """
-([run, out]) => {
+([out, going]) => {
     const found = document.querySelector(out);
     const text = found.innerText + [...found.querySelectorAll("textarea")].map((one) => one.value).join(" ");
-    return text.trim().length > 3 && !document.querySelector(".progress-level, .progress-text, .generating");
+    return text.trim().length > 3 && !document.querySelector(going);
 }
 """
 
@@ -66,7 +67,7 @@ class Visit:
     def run(self, name: str, out: str) -> str:
         """Clicks on the button and waits for the answer; gives its text."""
         self.page.locator(f"#run-{name}").click()
-        self.page.wait_for_function(DONE, arg=[name, f"#{out}"], timeout=MINUTES)
+        self.page.wait_for_function(DONE, arg=[f"#{out}", GOING_ON], timeout=MINUTES)
         found = self.page.locator(f"#{out}")
         return found.inner_text() + " ".join(box.input_value() for box in found.locator("textarea").all())
 
@@ -128,9 +129,9 @@ def test_restoring_and_stopping(visit, folder):
     visit.open_tab("Restore")
     visit.example("restore-cat", "restore-examples")
     visit.page.locator("#run-restore").click()
-    visit.page.locator(".progress-level, .progress-text").first.wait_for(timeout=MINUTES)
+    visit.page.get_by_text("reading and writing").first.wait_for(timeout=MINUTES)
     visit.page.locator("#stop-restore").click()
-    visit.page.wait_for_function("() => !document.querySelector('.progress-level, .progress-text, .generating')")
+    visit.page.wait_for_function(f"() => !document.querySelector('{GOING_ON}')")
     assert visit.page.locator("#restore-told").inner_text().strip() == ""
     visit.slide("Examples in a prompt", 1)
     visit.slide("Words written at a time (m)", 4)

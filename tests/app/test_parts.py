@@ -1,21 +1,33 @@
 """Parts of the page by themselves: how work becomes an event, masks that are painted, ports."""
 
 import socket
+import threading
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+import torch
 from PIL import Image
 
 from visual_sentence import UserError
 from visual_sentence.app import Limits
 from visual_sentence.app.controls import as_event
 from visual_sentence.app.limits import check_text
+from visual_sentence.app.models import AppModels
 from visual_sentence.app.page import free_port
 from visual_sentence.app.sentence_tab import painted_mask
+from visual_sentence.app.stops import Runs, Stopped, stoppable, stopped_by
+
+VISITOR = SimpleNamespace(session_hash="one")
+
+
+def begin(work, *values, outputs: int = 2, runs: Runs | None = None):
+    event = as_event(work, "tab", 2, outputs, runs or Runs())
+    return event(VISITOR, *values, progress=lambda *_, **__: None)
 
 
 def run(work, *values, outputs: int = 2) -> list:
-    return list(as_event(work, 2, outputs)(*values, progress=lambda *_, **__: None))
+    return list(begin(work, *values, outputs=outputs))
 
 
 def test_what_work_returns_comes_behind_its_stages():
@@ -47,20 +59,66 @@ def test_a_mistake_is_told_and_a_failure_hides_what_it_knew(caplog):
     assert "secret" in caplog.text
 
 
-def test_work_that_is_stopped_ends_between_its_stages():
-    done = []
+@pytest.mark.parametrize("tab", ["tab", None])
+def test_work_that_is_stopped_ends_at_the_models_next_step(tab):
+    model, done, runs = stoppable(torch.nn.Identity()), [], Runs()
+
+    def work():
+        done.append(model("first"))
+        yield "first"
+        done.append(model("second"))
+        runs.stop("another")
+        runs.stop("one", "another tab")
+        done.append(model("third"))
+        runs.stop("one", tab)
+        done.append(model("fourth"))
+        yield "second"
+        return 1, 2
+
+    event = begin(work, runs=runs)
+    assert [found == (gr.skip(), gr.skip()) for found in event] == [True, True]
+    assert done == ["first", "second", "third"]
+    runs.stop("one")  # nothing is going on
+    assert model("another's") == "another's"
+
+
+def test_work_ends_between_its_stages_and_where_the_visitor_leaves():
+    done, runs = [], Runs()
 
     def work():
         for stage in ("first", "second"):
             done.append(stage)
             yield stage
-        done.append("end")
         return 1, 2
 
-    event = as_event(work, 2, 2)(progress=lambda *_, **__: None)
+    event = begin(work, runs=runs)
+    next(event)
+    runs.stop("one")
+    assert list(event) == [] and done == ["first"]
+    event = begin(work)
     next(event)
     event.close()
-    assert done == ["first"]
+    assert done == ["first", "first"]
+
+
+def test_who_waits_for_the_models_can_stop():
+    models, stop, taken, free = AppModels(), threading.Event(), threading.Event(), threading.Event()
+
+    def other() -> None:
+        with models.alone():
+            taken.set()
+            free.wait(timeout=60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait(timeout=60)
+    stop.set()
+    with pytest.raises(Stopped), stopped_by(stop), models.alone():
+        pass
+    free.set()
+    thread.join(timeout=60)
+    with models.alone() as found:
+        assert found is models
 
 
 def test_what_was_painted_is_white(tmp_path):

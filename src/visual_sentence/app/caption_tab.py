@@ -86,7 +86,7 @@ def build_caption_tab(models: AppModels, limits: Limits) -> None:
         with gr.Column():
             written = gr.Textbox(label="Written by the language model", elem_id="caption-written", lines=2)
             words = gr.Textbox(label="Words of the new picture", elem_id="caption-words")
-    connect(buttons, "caption", work, STAGES, inputs, [written, words])
+    connect(models.runs, buttons, "caption", work, STAGES, inputs, [written, words])
 
 
 __all__ = ["build_caption_tab"]

@@ -10,10 +10,11 @@ import gradio as gr
 from gradio.components import Component
 
 from ..errors import UserError
+from .stops import Runs, Stopped, stopped_by
 
 logger = logging.getLogger(__name__)
-# All work waits in one line, as all of it uses the same models.
-LINE = "models"
+# So many may be begun at once: the models do one at a time, and who waits for them can stop. More wait in line.
+LINE, AT_ONCE = "models", 16
 # Folders of this machine before a file's name, which are no visitor's business.
 FOLDERS = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\]+)+[/\\]")
 # A tab's work: yields a line before each stage, and returns the values of the outputs.
@@ -73,29 +74,41 @@ def _path_of(payload: Any) -> str | None:
     return payload.path
 
 
-def as_event(work: Work, stages: int, outputs: int) -> Callable[..., Any]:
+def as_event(work: Work, name: str, stages: int, outputs: int, runs: Runs) -> Callable[..., Any]:
     """Makes a tab's work what Gradio calls: progress while it runs, every error a message in the page.
 
     Args:
-        work: See `Work`; between its stages a run can be stopped.
+        work: See `Work`; a run can be stopped between its stages, and where `stop_point` is called.
+        name: Of the tab.
         stages: How many lines it yields.
         outputs: How many values it returns.
+        runs: Where a run can be found to stop it.
     """
+    nothing_new = gr.skip() if outputs == 1 else tuple(gr.skip() for _ in range(outputs))
 
-    @wraps(work)
-    def event(*values: Any, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008  (Gradio looks for it there)
+    # the wrapper's own arguments and their types, not the work's, are what Gradio has to see
+    @wraps(work, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
+    def event(
+        request: gr.Request,
+        *values: Any,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008  (Gradio looks for it there)
+    ) -> Any:
         steps, place = work(*values), 0
         try:
-            while True:
-                try:
-                    stage = next(steps)
-                except StopIteration as done:
-                    found = tuple(done.value)
-                    yield found[0] if outputs == 1 else found
-                    return
-                progress((place, stages), desc=stage, unit="stages")
-                place += 1
-                yield gr.skip() if outputs == 1 else tuple(gr.skip() for _ in range(outputs))
+            with runs.running(visitor_of(request), name) as stop:
+                while not stop.is_set():
+                    try:
+                        with stopped_by(stop):
+                            stage = next(steps)
+                    except StopIteration as done:
+                        found = tuple(done.value)
+                        yield found[0] if outputs == 1 else found
+                        return
+                    progress((place, stages), desc=stage, unit="stages")
+                    place += 1
+                    yield nothing_new
+        except Stopped:
+            yield nothing_new
         except UserError as error:
             message = FOLDERS.sub("", str(error))
             raise gr.Error(message, duration=None, title="This cannot be done", print_exception=False) from None
@@ -107,7 +120,6 @@ def as_event(work: Work, stages: int, outputs: int) -> Callable[..., Any]:
             message = f"{type(error).__name__} while working on it; the server's log says more."
             raise gr.Error(message, duration=None, title="This went wrong", print_exception=False) from None
 
-    # the wrapper's own arguments, not the work's, are what Gradio has to see
     del event.__wrapped__
     return event
 
@@ -126,6 +138,7 @@ def add_buttons(label: str, name: str) -> tuple[gr.Button, gr.Button]:
 
 
 def connect(
+    runs: Runs,
     buttons: tuple[gr.Button, gr.Button],
     name: str,
     work: Work,
@@ -136,6 +149,7 @@ def connect(
     """Has a tab's buttons run its work, and stop it.
 
     Args:
+        runs: Of the page.
         buttons: Of `add_buttons`.
         name: Of the endpoint.
         work: See `Work`.
@@ -144,16 +158,25 @@ def connect(
         outputs: Where its values go.
     """
     run, stop = buttons
-    event = run.click(
-        as_event(work, stages, len(outputs)),
+
+    async def ask(request: gr.Request) -> None:  # not in one of the threads, which may all be waiting
+        runs.stop(visitor_of(request), name)
+
+    run.click(
+        as_event(work, name, stages, len(outputs), runs),
         list(inputs),
         list(outputs),
         api_name=name,
         concurrency_id=LINE,
-        concurrency_limit=1,
+        concurrency_limit=AT_ONCE,
         show_progress="full",
     )
-    stop.click(None, cancels=[event], queue=False, api_visibility="private")
+    stop.click(ask, queue=False, api_visibility="private", show_progress="hidden")
+
+
+def visitor_of(request: gr.Request) -> str:
+    """Gradio's name for a visit; a program that asks without one cannot stop what it asked for."""
+    return request.session_hash or ""
 
 
 def add_example(label: str, name: str, fill: Callable[[], Any], outputs: Sequence[Component]) -> gr.Button:
@@ -170,4 +193,4 @@ def add_example(label: str, name: str, fill: Callable[[], Any], outputs: Sequenc
     return button
 
 
-__all__ = ["Work", "add_buttons", "add_example", "as_event", "connect", "painted_picture", "picture_file"]
+__all__ = ["Work", "add_buttons", "add_example", "as_event", "connect", "painted_picture", "picture_file", "visitor_of"]

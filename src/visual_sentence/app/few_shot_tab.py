@@ -82,7 +82,7 @@ def build_few_shot_tab(models: AppModels, limits: Limits) -> None:
             words = gr.Textbox(label="Words of the new picture", elem_id="few-shot-words")
             with gr.Accordion("What the language model read", open=False):
                 read = gr.Textbox(show_label=False, lines=8)
-    connect(buttons, "few_shot", work, STAGES, [query, count, *names, *galleries], [answer, words, read])
+    connect(models.runs, buttons, "few_shot", work, STAGES, [query, count, *names, *galleries], [answer, words, read])
 
 
 __all__ = ["build_few_shot_tab"]

@@ -14,6 +14,10 @@ from ..restoration import PictureRestorer
 from ..sentence_completion import SentenceCompleter
 from ..shipped import DEFAULT
 from ..words import WordFinder
+from .stops import Runs, stop_point, stoppable
+
+# Seconds between two looks whether work that waits for the models was stopped.
+PATIENCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class AppModels:
     """The models of a page.
 
     Models keep the last visitor's pairs or examples to be faster with the next picture, so only one request at a time
-    may use them; `alone` sees to that, also where a visitor has cancelled and the work goes on to its end.
+    may use them; `alone` sees to that. `runs` is the work that uses them or waits for them.
 
     Args:
         references: Which.
@@ -47,13 +51,22 @@ class AppModels:
 
     def __init__(self, references: References | None = None):
         self.references = references or References()
+        self.runs = Runs()
         self._lock = RLock()
 
     @contextmanager
     def alone(self) -> Generator["AppModels", None, None]:
-        """Keeps other requests waiting."""
-        with self._lock:
+        """Keeps other requests waiting; those that wait can be stopped.
+
+        Raises:
+            Stopped: If this one is, while it waits.
+        """
+        while not self._lock.acquire(timeout=PATIENCE):
+            stop_point()
+        try:
             yield self
+        finally:
+            self._lock.release()
 
     @cached_property
     def finder(self) -> WordFinder:
@@ -63,7 +76,10 @@ class AppModels:
     @cached_property
     def reader(self) -> CompletionModel:
         """Reads words, and writes labels, captions and answers."""
-        return load_completion_model(self.references.llm, device=self.references.device)
+        model = load_completion_model(self.references.llm, device=self.references.device)
+        if isinstance(model, LocalCompletions):
+            stoppable(model.language_model.model)
+        return model
 
     @cached_property
     def codec(self) -> ImageCodec:
@@ -83,7 +99,9 @@ class AppModels:
     @cached_property
     def completer(self) -> SentenceCompleter:
         """Completes visual sentences."""
-        return SentenceCompleter.load(self.references.simlvm, self.references.device)
+        completer = SentenceCompleter.load(self.references.simlvm, self.references.device)
+        stoppable(completer.model.language_model)
+        return completer
 
 
 __all__ = ["AppModels", "References"]

@@ -11,6 +11,7 @@ import gradio as gr
 
 from ..errors import UserError
 from .caption_tab import build_caption_tab
+from .controls import visitor_of
 from .few_shot_tab import build_few_shot_tab
 from .limits import Limits
 from .models import AppModels, References
@@ -51,6 +52,11 @@ def build_app(references: References | None = None, limits: Limits | None = None
         for name, build in TABS.items():
             with gr.Tab(name, elem_id=f"tab-{name.lower().replace(' ', '-')}"):
                 build(models, limits)
+
+        async def leave(request: gr.Request) -> None:
+            models.runs.stop(visitor_of(request))
+
+        app.unload(leave)
     app.queue(max_size=LONGEST_LINE, default_concurrency_limit=1)
     return app
 

@@ -81,7 +81,7 @@ def build_restore_tab(models: AppModels, limits: Limits) -> None:
     sheet = gr.Image(label="Original, damaged, restored; and drawn of its own words", interactive=False, buttons=[],
                      elem_id="restore-sheet", format="png")  # fmt: skip
     told = gr.Markdown(elem_id="restore-told")
-    connect(buttons, "restore", work, STAGES, [picture, task, shown, count, before, step], [sheet, told])
+    connect(models.runs, buttons, "restore", work, STAGES, [picture, task, shown, count, before, step], [sheet, told])
 
 
 __all__ = ["build_restore_tab"]

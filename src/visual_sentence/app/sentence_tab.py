@@ -81,7 +81,7 @@ def build_sentence_tab(models: AppModels, limits: Limits) -> None:
             add_example(name, f"sentence-{name.lower()}", lambda name=name: fill(name), [query, *pictures, *targets])
     buttons = add_buttons("Complete", "sentence")
     sheet = gr.Image(label="The sentence", interactive=False, format="png", elem_id="sentence-sheet")
-    connect(buttons, "sentence", work, STAGES, [query, kind, *pictures, *targets], [answer, sheet, told])
+    connect(models.runs, buttons, "sentence", work, STAGES, [query, kind, *pictures, *targets], [answer, sheet, told])
 
 
 def painted_mask(layers: list[str], size: tuple[int, int], limits: Limits) -> Image.Image | None:

@@ -73,7 +73,7 @@ def build_video_tab(models: AppModels, limits: Limits) -> None:
         buttons=[],
     )  # fmt: skip
     told = gr.Markdown(elem_id="video-told")
-    connect(buttons, "video", work, STAGES, [video, count, stride, further], [frames, drawn, told])
+    connect(models.runs, buttons, "video", work, STAGES, [video, count, stride, further], [frames, drawn, told])
 
 
 __all__ = ["build_video_tab"]

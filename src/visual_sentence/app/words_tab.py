@@ -67,7 +67,7 @@ def build_words_tab(models: AppModels, limits: Limits) -> None:
                      elem_id="words-map", format="png")  # fmt: skip
     with gr.Accordion("The local words as a table", open=False):
         local = gr.Dataframe(show_label=False, interactive=False, elem_id="words-local")
-    connect(buttons, "words", work, STAGES, [picture, count], [words, drawn, told, shown, local])
+    connect(models.runs, buttons, "words", work, STAGES, [picture, count], [words, drawn, told, shown, local])
 
 
 __all__ = ["build_words_tab"]
