@@ -124,9 +124,10 @@ ROOMS = {
         ),
         *("restoration", "sentence_completion", "shipped", "words"),
     },
-    "registration": {"modeling", "pipelines", "shipped"},
+    "model_types": {"modeling"},
+    "registration": {"model_types", "modeling", "pipelines", "publishing", "shipped"},
     "publishing": {
-        *("errors", "hub_code", "modeling", "pipelines", "progress", "references", "registration", "shipped"),
+        *("errors", "hub_code", "model_types", "modeling", "pipelines", "progress", "references", "shipped"),
     },
     "__init__": {"errors", "hub", "image_io", "language", "modeling", "offline", "registration"},
 }

@@ -128,7 +128,9 @@ def main() -> None:
     except ClickException as error:
         status = MISTAKEN
         if type(error).__name__ != "NoArgsIsHelpError":  # for which the help has been printed already
-            say(f"error: {' '.join(error.format_message().split())} (see `{NAME} --help`)")
+            context = getattr(error, "ctx", None)
+            command = NAME if context is None else context.command_path
+            say(f"error: {' '.join(error.format_message().split())} (see `{command} --help`)")
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except Exception as error:

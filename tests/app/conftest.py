@@ -28,7 +28,8 @@ def photo(tmp_path) -> Callable[[str], str]:
 
     def save(name: str, picture: Image.Image | None = None) -> str:
         path = tmp_path / f"{name}.jpg"
-        (photograph(PHOTOGRAPHS[name]) if picture is None else picture).save(path)
+        if picture is not None or not path.exists():  # one that is being uploaded is not written again
+            (photograph(PHOTOGRAPHS[name]) if picture is None else picture).save(path)
         return str(path)
 
     return save

@@ -173,7 +173,7 @@ def test_unknown_choices(classify, describe, run, good_files):
     describe(picture, "--device", "abacus").is_one_line("abacus", "cpu")
     classify(picture, "--no-such-option").is_one_line("--no-such-option", "--help")
     describe().is_one_line("IMAGE", "--help")
-    run("no-such-command").is_one_line("no-such-command", "--help")
+    run("no-such-command").is_one_line("no-such-command", "(see `visual-sentence --help`)")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -208,7 +208,7 @@ def test_evaluation_data(run, tmp_path, nothing_loads):
     run(*few_shot, "no-such-owner/no-such-data").is_one_line("no-such-owner/no-such-data", "Hub id")
     run(*few_shot, "x.parquet", "--limit", 0).is_one_line("--limit", "1", "--help")
     run(*few_shot, "x.parquet", "--prompt", "poem").is_one_line("poem", "published-code")
-    run("evaluate", "few-shot").is_one_line("--data", "--help")
+    run("evaluate", "few-shot").is_one_line("--data", "(see `visual-sentence evaluate few-shot --help`)")
 
 
 @pytest.mark.parametrize(

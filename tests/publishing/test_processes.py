@@ -38,7 +38,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_interrupted_then_begun_again(start, hub, vqgan_folder):
-    hub.faults.append(Fault("POST .*/commit/", times=1, delay=2, status=503))
+    hub.faults.append(Fault("POST .*/commit/", times=1, delay=20, status=503))
     process = start("--no-check", **LOUD)
     deadline = time.monotonic() + 300
     while not hub.count("POST .*/commit/"):

@@ -14,12 +14,15 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 from transformers import AutoModel
 
 from visual_sentence.modeling import SimLVMConfig, SimLVMForVisualSentence
 
 from ..conftest import free_port
+from ..forked import ForkedGroup, ForkedScript
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHES = ROOT / "scripts" / "accelerate"
@@ -57,20 +60,27 @@ def build(folder: Path, backbone: str) -> Path:
 
 
 def start(
-    model: Path, output: Path, *arguments: object, script: str = "train_simlvm.py", launch: tuple = (), **environment
-) -> subprocess.Popen:
-    words = [sys.executable, *launch, ROOT / "scripts" / script, "--config", model, "--output", output, *SETTINGS]
-    return subprocess.Popen(
-        [str(one) for one in (*words, *arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**ENVIRONMENT, **environment},
-        cwd=ROOT,
-    )
+    model: Path,
+    output: Path,
+    *arguments: object,
+    script: str = "train_simlvm.py",
+    launch: tuple | None = None,
+    processes: int = 1,
+    **environment,
+) -> subprocess.Popen | ForkedScript | ForkedGroup:
+    """Starts a script: with a launcher as a user does, `()` for Python itself; else in processes that begin sooner."""
+    path, environment = ROOT / "scripts" / script, {**ENVIRONMENT, **environment}
+    words = [str(one) for one in ("--config", model, "--output", output, *SETTINGS, *arguments)]
+    if launch is None:
+        if processes == 1:
+            return ForkedScript(path, words, environment)
+        return ForkedGroup(processes, free_port(), path, words, environment)
+    command = [sys.executable, *launch, str(path), *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, cwd=ROOT, **pipes)
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen | ForkedScript | ForkedGroup) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
@@ -82,13 +92,17 @@ def succeed(*args, **kwargs) -> str:
     return out
 
 
-def torchrun() -> tuple[str, ...]:
-    return ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()))
-
-
 def accelerate(config: str) -> tuple[str, ...]:
     launcher = ("-m", "accelerate.commands.launch", "--config_file", str(LAUNCHES / config))
     return (*launcher, "--num_processes", "2", "--main_process_port", str(free_port()))
+
+
+def as_accelerate_sets(config: str) -> dict[str, str]:
+    """The variables of a process that `accelerate launch` starts with this configuration."""
+    given, *_ = _validate_launch_command(
+        launch_command_parser().parse_args(["--config_file", str(LAUNCHES / config), "--num_processes", "2", "script"])
+    )
+    return {name: value for name, value in prepare_multi_gpu_env(given).items() if os.environ.get(name) != value}
 
 
 def terms(folder: Path) -> dict[str, list[float]]:
@@ -102,7 +116,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_training_then_distilling_as_the_docs_say(model_folder, tmp_path):
-    out = succeed(model_folder, tmp_path / "large", "--data", *DATA, "--batch-size", "2", **ON_CPU)
+    out = succeed(model_folder, tmp_path / "large", "--data", *DATA, "--batch-size", "2", launch=(), **ON_CPU)
     assert out.startswith("finished after 4 steps, ") and out.count("\n") == 1
     words = ("--teacher", tmp_path / "large/model", "--data", tmp_path / "large/tokens", "--batch-size", "2")
     out = succeed(model_folder, tmp_path / "small", *words, script="distill_simlvm.py", **ON_CPU)
@@ -127,11 +141,24 @@ def test_sigterm_saves_and_ends_well(model_folder, tmp_path):
     assert [path.name for path in (tmp_path / "out/checkpoints").iterdir()] == [f"step-{steps:06d}"]
 
 
+# Way -> backbone, how the processes are started (the first of each kind as a user does), how they are started again.
 LAUNCHED = {
-    "copies": ("llama", torchrun, ON_CPU),
-    "fsdp2": ("llama", lambda: accelerate("fsdp2.yaml"), ON_CPU),
-    "fsdp2 of a gru": ("visual_gru", lambda: accelerate("fsdp2.yaml"), ON_CPU),
-    "deepspeed": ("llama", lambda: accelerate("deepspeed_zero2.yaml"), {"DS_ACCELERATOR": "cpu"}),
+    "copies": ("llama", lambda: {"processes": 2, **ON_CPU}, None),
+    "fsdp2": (
+        "llama",
+        lambda: {"launch": accelerate("fsdp2.yaml"), **ON_CPU},
+        lambda: {"processes": 2, **as_accelerate_sets("fsdp2.yaml"), **ON_CPU},
+    ),
+    "fsdp2 of a gru": (
+        "visual_gru",
+        lambda: {"processes": 2, **as_accelerate_sets("fsdp2.yaml"), **ON_CPU},
+        None,
+    ),
+    "deepspeed": (
+        "llama",
+        lambda: {"launch": accelerate("deepspeed_zero2.yaml"), "DS_ACCELERATOR": "cpu"},
+        lambda: {"launch": accelerate("deepspeed_zero2.yaml"), "DS_ACCELERATOR": "cpu"},
+    ),
 }
 
 
@@ -155,11 +182,11 @@ def run_alone(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", LAUNCHED)
 def test_two_processes_are_one_with_twice_the_batch(run_alone, tmp_path, way):
-    backbone, launch, environment = LAUNCHED[way]
+    backbone, started, started_again = LAUNCHED[way]
     if way == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("needs deepspeed, which is not installed")
     model, alone_folder = run_alone(backbone)
-    out = succeed(model, tmp_path / "two", *SHARED, "--batch-size", "2", launch=launch(), **environment)
+    out = succeed(model, tmp_path / "two", *SHARED, "--batch-size", "2", **started())
     assert out.count("finished after 4 steps") == 1
     assert json.loads((tmp_path / "two/training.json").read_text())["processes"] == 2
     one, two = terms(alone_folder), terms(tmp_path / "two")
@@ -170,13 +197,13 @@ def test_two_processes_are_one_with_twice_the_batch(run_alone, tmp_path, way):
     assert all(torch.allclose(alone[name], shared[name], atol=1e-5) for name in alone)
     assert all(torch.equal(alone[name], shared[name]) for name in alone if name.startswith("vqgan."))
 
-    if way not in ("fsdp2", "deepspeed"):
+    if started_again is None:
         return  # how a run is resumed does not depend on the backbone; copies are resumed by the tests of training
     # stopped behind the first step, then resumed, it is the same to the last bit
     words = (*SHARED, "--batch-size", "2")
-    out = succeed(model, tmp_path / "parts", *words, "--max-minutes", "0", launch=launch(), **environment)
+    out = succeed(model, tmp_path / "parts", *words, "--max-minutes", "0", **started_again())
     assert "time is up after 1 steps" in out
-    succeed(model, tmp_path / "parts", *words, "--resume", "latest", launch=launch(), **environment)
+    succeed(model, tmp_path / "parts", *words, "--resume", "latest", **started_again())
     assert terms(tmp_path / "parts") == two
     again = weights(tmp_path / "parts")
     assert all(torch.equal(again[name], shared[name]) for name in shared)
@@ -185,7 +212,7 @@ def test_two_processes_are_one_with_twice_the_batch(run_alone, tmp_path, way):
 @pytest.mark.slow
 def test_processes_that_do_not_find_each_other_are_one_line(model_folder, tmp_path):
     words = ("--data", *DATA, "--batch-size", "2")
-    status, _, err = finish(start(model_folder, tmp_path / "out", *words, launch=torchrun()))
+    status, _, err = finish(start(model_folder, tmp_path / "out", *words, processes=2))
     assert status != 0 and "error: 2 processes were launched, but 1 found each other on cpu" in err
     assert not (tmp_path / "out").exists()
 

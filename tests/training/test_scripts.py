@@ -1,4 +1,4 @@
-"""The scripts as a user starts them, in processes of their own."""
+"""The scripts in processes of their own, alone and several together."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from visual_sentence.codebook.local import LocalCodebook
 from visual_sentence.modeling import LocalVocabulary, V2LConfig, V2LModel, VQGANConfig, VQGANModel
 
 from ..conftest import free_port
+from ..forked import ForkedGroup, ForkedScript
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CODEC = {
@@ -35,12 +36,20 @@ def vqgan_folder(tmp_path) -> Path:
     return tmp_path / "vqgan"
 
 
-def start(script: str, *arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    command = [sys.executable, *launcher, str(SCRIPTS / script), *map(str, arguments)]
+def start(
+    script: str, *arguments: object, launcher: tuple[str, ...] | None = None, processes: int = 1
+) -> subprocess.Popen | ForkedScript | ForkedGroup:
+    """Starts a script: with a launcher as a user does, `()` for Python itself; else in processes that begin sooner."""
+    path, words = SCRIPTS / script, [*map(str, arguments)]
+    if launcher is None:
+        if processes == 1:
+            return ForkedScript(path, words, ENVIRONMENT)
+        return ForkedGroup(processes, free_port(), path, words, ENVIRONMENT)
+    command = [sys.executable, *launcher, str(path), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen | ForkedScript | ForkedGroup) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
@@ -52,7 +61,7 @@ def losses(folder: Path, name: str = "loss") -> list[float]:
 @pytest.mark.slow
 def test_train_vqgan(vqgan_folder, picture_table, tmp_path):
     arguments = ("--config", vqgan_folder, "--data", picture_table, "--output", tmp_path / "out", *SHORT)
-    status, out, err = finish(start("train_vqgan.py", *arguments, "--set", "codebook=simvq"))
+    status, out, err = finish(start("train_vqgan.py", *arguments, "--set", "codebook=simvq", launcher=()))
     assert status == 0, err
     assert out.count("\n") == 1 and out.startswith("finished after 2 steps, 8 images")
     assert "first batch: pixel_values" in err and "step 2/2: loss" in err
@@ -153,14 +162,10 @@ def test_two_processes_are_one_with_twice_the_batch(vqgan_folder, picture_folder
 
 @pytest.mark.slow
 def test_two_processes_resume(vqgan_folder, picture_folder, tmp_path):
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port")
     common = ("--config", vqgan_folder, "--data", picture_folder, *SHORT[2:], "--schedule", "constant")
 
     def go(output: str, *more: object) -> None:
-        process = start(
-            "train_vqgan.py", *common, "--output", tmp_path / output, *more, launcher=(*launcher, str(free_port()))
-        )
-        status, _, err = finish(process)
+        status, _, err = finish(start("train_vqgan.py", *common, "--output", tmp_path / output, *more, processes=2))
         assert status == 0, err
 
     go("whole", "--max-steps", 4)

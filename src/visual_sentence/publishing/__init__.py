@@ -2,6 +2,7 @@
 
 from .assembly import Repository, RepositoryFile, assemble_repository, list_files
 from .connection import Patience
+from .in_memory import push_model
 from .loading import check_loads
 from .sources import Source, find_source
 from .upload import Comparison, Published, check_branch, check_repo_id, check_token, compare, publish
@@ -22,4 +23,5 @@ __all__ = [
     "find_source",
     "list_files",
     "publish",
+    "push_model",
 ]

@@ -226,7 +226,7 @@ def _notes(source: Source, folder: Path) -> Iterable[str]:
         yield f"It has global words but no {WORDS}, so its tokens have no words."
     text = (folder / CARD).read_text(encoding="utf-8")
     if "\nlicense:" not in text.partition("\n---\n")[0]:
-        yield "Its card names no licence, so nobody may use it: give --license."
+        yield "Its card names no licence, so nobody may use it: write one into its README.md, or give --license."
     for name in linked_files(text):
         if not (folder / name).is_file():
             yield f"Its card points at {name}, which is not there."

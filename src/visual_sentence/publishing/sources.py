@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from ..errors import UserError
+from ..model_types import MODELS
 from ..references import LOADING_ERRORS, unreachable
-from ..registration import MODELS
 from ..shipped import DEFAULT, SHIPPED, preset_folder
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

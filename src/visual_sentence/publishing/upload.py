@@ -125,13 +125,16 @@ def check_branch(revision: str) -> str:
     return revision
 
 
-def check_token() -> str:
-    """The token that huggingface_hub finds.
+def check_token(token: str | None = None) -> str:
+    """A token to upload with.
+
+    Args:
+        token: The one that huggingface_hub finds by default.
 
     Raises:
         UserError: If there is none, or it cannot be sent.
     """
-    token = get_token()
+    token = token or get_token()
     if token is None:
         raise UserError("There is no token to upload with: log in with `hf auth login`, or set HF_TOKEN.")
     if not re.fullmatch(r"[!-~]+", token):
@@ -139,18 +142,19 @@ def check_token() -> str:
     return token
 
 
-def compare(repository: Repository, repo_id: str, revision: str = MAIN) -> Comparison | str:
+def compare(repository: Repository, repo_id: str, revision: str = MAIN, token: str | None = None) -> Comparison | str:
     """What an upload would change, looked up and not done.
 
     Args:
         repository: What would be uploaded.
         repo_id: Where to.
         revision: The branch.
+        token: To look with; the one that huggingface_hub finds by default.
 
     Returns:
         The comparison, or why there is none, where the Hub gives no answer.
     """
-    token = get_token() or None
+    token = token or get_token() or None
     api, watch = HfApi(token=token or False), Watch(LOOK.timeout)
     try:
         return persist(lambda: _compare(api, repository, repo_id, revision), LOOK, watch, lambda _: None)
@@ -173,6 +177,8 @@ def publish(
     verify: bool = False,
     patience: Patience | None = None,
     say: Callable[[str], None] = lambda _: None,
+    token: str | None = None,
+    description: str | None = None,
 ) -> Published:
     """Uploads a folder in one commit.
 
@@ -189,13 +195,15 @@ def publish(
         verify: Whether everything is fetched again and its bytes compared, beside the digests that the Hub tells.
         patience: How long to go on where the Hub is busy or the connection bad.
         say: Is told, in a line, what is waited for.
+        token: To upload with; the one that huggingface_hub finds by default.
+        description: Of the commit.
 
     Raises:
         UserError: If names are wrong, there is no token, the Hub refuses, patience ends, or what arrived is not what
             was sent.
     """
     check_repo_id(repo_id), check_branch(revision)
-    token, patience = check_token(), patience or Patience()
+    token, patience = check_token(token), patience or Patience()
     api, watch, attempts = HfApi(token=token), Watch(patience.timeout), _Attempts()
 
     def tell(line: str) -> None:
@@ -203,7 +211,7 @@ def publish(
 
     def step() -> Published:
         found = _ready(api, repository, repo_id, private, revision, attempts)
-        return _commit(api, repository, repo_id, revision, message, delete, found, attempts, tell)
+        return _commit(api, repository, repo_id, revision, (message, description), delete, found, attempts, tell)
 
     try:
         published = persist(step, patience, watch, tell)
@@ -291,7 +299,7 @@ def _commit(
     repository: Repository,
     repo_id: str,
     revision: str,
-    message: str | None,
+    said: tuple[str | None, str | None],
     delete: bool,
     found: Comparison,
     attempts: _Attempts,
@@ -327,7 +335,8 @@ def _commit(
             return api.create_commit(
                 repo_id,
                 operations(),
-                commit_message=message or f"Upload {repository.name} with visual-sentence",
+                commit_message=said[0] or f"Upload {repository.name} with visual-sentence",
+                commit_description=said[1],
                 revision=revision,
                 parent_commit=found.head,
             )
