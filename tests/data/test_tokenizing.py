@@ -175,6 +175,11 @@ def living(group: int) -> list[int]:
     return sorted(found)
 
 
+def parent_of(process: int) -> int:
+    """The process that started another one."""
+    return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_in_the_middle_nothing_is_doubled_or_lost(begin, vqgan, data, whole, tmp_path, workers):
@@ -195,7 +200,8 @@ def test_killed_in_the_middle_nothing_is_doubled_or_lost(begin, vqgan, data, who
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 def test_a_worker_that_is_killed_is_one_line(begin, tmp_path):
     process = begin(2)
-    workers = [one for one in living(process.pid) if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    server = next(one for one in living(process.pid) if b"forkserver" in Path(f"/proc/{one}/cmdline").read_bytes())
+    workers = [one for one in living(process.pid) if parent_of(one) == server]
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
     _, said = process.communicate(timeout=60)

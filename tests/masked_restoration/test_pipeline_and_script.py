@@ -1,8 +1,6 @@
 """The pipeline and the script: masks of both kinds, batches, adapters in a folder, and good refusals."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,9 @@ from visual_sentence.errors import UserError
 from visual_sentence.image_io import open_image
 from visual_sentence.masked_restoration import masked_patches
 from visual_sentence.pipelines.masked_restoration import MaskedImageRestorationPipeline
+
+from ..conftest import free_port
+from ..forked import ForkedGroup
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "finetune_lm_lora.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "HF_HUB_OFFLINE": "1"}
@@ -138,10 +139,10 @@ def test_the_sequences_of_an_earlier_run_are_read_back(codec_folder, llm_folder,
 
 @pytest.mark.slow
 def test_the_script_in_two_processes(codec_folder, llm_folder, picture_folder, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", SCRIPT]
-    command += ["--model", codec_folder, "--llm", llm_folder, "--data", picture_folder, "--words", 0]
-    command += ["--output", tmp_path / "two", *SHORT]
-    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=ENVIRONMENT)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert "finished after 2 steps, 16 images" in result.stdout
-    assert "2 process(es)" in result.stderr and (tmp_path / "two/adapter/adapter_model.safetensors").is_file()
+    words = ["--model", codec_folder, "--llm", llm_folder, "--data", picture_folder, "--words", 0]
+    words += ["--output", tmp_path / "two", *SHORT]
+    group = ForkedGroup(2, free_port(), SCRIPT, [str(word) for word in words], ENVIRONMENT)
+    out, err = group.communicate(timeout=300)
+    assert group.returncode == 0, err[-2000:]
+    assert "finished after 2 steps, 16 images" in out
+    assert "2 process(es)" in err and (tmp_path / "two/adapter/adapter_model.safetensors").is_file()

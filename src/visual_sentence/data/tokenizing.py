@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ def _write_in_workers(tokenizer: PairTokenizer, units: Sequence[Unit], folder: P
     """Hands units to processes, each on a line of its own: there is no lock that a killed one could keep."""
     # as plain bytes: torch would pass tensors through shared memory, of which containers have little
     packed, waiting = pickle.dumps(tokenizer), iter(units)
-    context, threads = get_context("spawn"), max(1, (os.cpu_count() or 1) // workers)
+    context, threads = _context(), max(1, (os.cpu_count() or 1) // workers)
     lines: dict[connection.Connection, BaseProcess] = {}
     try:
         for _ in range(workers):
@@ -222,6 +222,15 @@ def _write_in_workers(tokenizer: PairTokenizer, units: Sequence[Unit], folder: P
             process.terminate()
         for process in lines.values():
             process.join()
+
+
+def _context() -> Any:
+    """How workers begin: as copies of a process that has imported all of this once, where the system has such."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _received(line: connection.Connection, process: BaseProcess) -> int | UserError:
