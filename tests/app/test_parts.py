@@ -1,5 +1,6 @@
 """Parts of the page by themselves: how work becomes an event, masks that are painted, ports."""
 
+import asyncio
 import socket
 import threading
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from visual_sentence import UserError
-from visual_sentence.app import Limits
+from visual_sentence.app import Limits, page
 from visual_sentence.app.controls import as_event
 from visual_sentence.app.limits import check_text
 from visual_sentence.app.models import AppModels
@@ -119,6 +120,18 @@ def test_who_waits_for_the_models_can_stop():
     thread.join(timeout=60)
     with models.alone() as found:
         assert found is models
+
+
+def test_leaving_the_page_stops_what_goes_on(monkeypatch):
+    models = AppModels()
+    monkeypatch.setattr(page, "AppModels", lambda references: models)
+    app = page.build_app()
+    (leave,) = [one.fn for one in app.fns.values() if any(event == "unload" for _, event in one.targets)]
+    with models.runs.running("one", "restore") as stop:
+        asyncio.run(leave(SimpleNamespace(session_hash="another")))
+        assert not stop.is_set()
+        asyncio.run(leave(VISITOR))
+        assert stop.is_set()
 
 
 def test_what_was_painted_is_white(tmp_path):
