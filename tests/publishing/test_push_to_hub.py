@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, pipeline
@@ -16,6 +16,12 @@ from visual_sentence.registration import push_pipeline_to_hub, push_to_hub
 from .hub_server import OTHER_TOKEN, TOKEN
 
 MEASURED = '{"data": "left-out", "n": 200, "psnr": 23.456}'
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    """A cache of its own for what is fetched."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, hf_hub_download
 from safetensors import safe_open
 from transformers import AutoImageProcessor, AutoProcessor, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import UserError
 from .assembly import Repository, assemble_repository, list_files
+from .connection import safe
 from .sources import CARD, INDEX, PROCESSOR, RUN_MODEL, Source, find_source
 from .upload import CHANGED, MAIN, check_branch, check_repo_id, check_token, compare, publish
 
@@ -182,13 +183,21 @@ def _with_card(
     there = compare(repository, repo_id, revision, token)
     kept = not source.has(CARD) and not isinstance(there, str) and there.states.get(CARD) == CHANGED
     if tags:
-        card = ModelCard.load(repo_id, token=token) if kept else ModelCard.load(place)
+        card = ModelCard.load(_fetch_card(repo_id, revision, token) if kept else place)
         before = card.data.get("tags") or []
         card.data["tags"] = [*before, *(tag for tag in tags if tag not in before)]
         card.save(place)
     elif kept:
         place.unlink()
     return replace(repository, files=tuple(list_files(repository.folder)))
+
+
+def _fetch_card(repo_id: str, revision: str, token: str) -> str:
+    """The file of the card that is on the Hub."""
+    try:
+        return hf_hub_download(repo_id, CARD, revision=revision, token=token)
+    except Exception as error:
+        raise safe(error, repo_id, token) from None  # what it came from may repeat the token
 
 
 __all__ = ["push_model", "save", "source_in_memory"]
