@@ -341,6 +341,8 @@ class Stage:
         for path in (ROOT / "hub_configs").iterdir():
             if path.is_dir():
                 (folder / "hub_configs" / path.name).symlink_to(self.small(path.name) or path)
+        for place in ("docs/tables", "tables"):  # the reports, and a run that came out as they did
+            shutil.copytree(ROOT / "docs" / "tables", folder / place)
         for place, model in PREPARED.get(page, {}).items():
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(self.models / model, folder / place)
