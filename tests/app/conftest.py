@@ -28,7 +28,7 @@ def photo(tmp_path) -> Callable[[str], str]:
 
     def save(name: str, picture: Image.Image | None = None) -> str:
         path = tmp_path / f"{name}.jpg"
-        if picture is not None or not path.exists():  # one that is being uploaded is not written again
+        if not path.exists():  # one that is being uploaded is not written again
             (photograph(PHOTOGRAPHS[name]) if picture is None else picture).save(path)
         return str(path)
 

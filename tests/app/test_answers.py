@@ -148,7 +148,7 @@ def test_mistakes_are_one_line(client, photo, bad_files, tmp_path):
     assert "is no picture that can be read" in told(handle_file(str(bad_files["text"][0])), 5, to="/words")
     assert "damaged or cut off" in told(handle_file(str(bad_files["truncated"][0])), 5, to="/words")
     assert "is no picture" in told(handle_file(str(bad_files["huge"][0])), 5, to="/words")
-    large = photo("cat", Image.new("RGB", (1200, 1000)))
+    large = photo("large", Image.new("RGB", (1200, 1000)))
     assert "1200 x 1000 pixels, more than the 1 megapixels" in told(handle_file(large), 5, to="/words")
     nothing = (None,) * 4
     one = (gallery(photo("cat")), None, None, None)

@@ -24,7 +24,11 @@ def start(hub, vqgan_folder, tmp_path):
         online |= {"HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
         command = [*COMMAND, str(vqgan_folder), "--repo-id", "me/model", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **online, **environment}, **pipes)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        try:
+            return subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **online, **environment}, **pipes)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return begin
 
@@ -38,7 +42,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_interrupted_then_begun_again(start, hub, vqgan_folder):
-    hub.faults.append(Fault("POST .*/commit/", times=1, delay=20, status=503))
+    hub.faults.append(Fault("POST .*/commit/", times=1, delay=5, status=503))
     process = start("--no-check", **LOUD)
     deadline = time.monotonic() + 300
     while not hub.count("POST .*/commit/"):
