@@ -5,7 +5,7 @@ import torch
 from huggingface_hub import ModelCard, constants
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoImageProcessor, AutoModel, pipeline
+from transformers import AutoImageProcessor, AutoModel, AutoProcessor, pipeline
 
 from visual_sentence import UserError
 from visual_sentence.model_types import MODELS
@@ -86,6 +86,30 @@ def test_a_model_out_of_nowhere(make_vqgan, files, tmp_path):
     assert "preprocessor_config.json" not in files() and b"has no processor" not in files()["README.md"]
     (tmp_path / "model.safetensors").write_bytes(files()["model.safetensors"])
     assert torch.equal(load_file(tmp_path / "model.safetensors")["quant_conv.weight"], model.quant_conv.weight)
+
+
+def test_a_processor_can_be_given(folder, make_vqgan, files):
+    processor = AutoImageProcessor.from_pretrained(folder)
+    load(folder).push_to_hub("me/model", processor=processor)
+    assert b"23.46" in files()["README.md"]  # it is the folder's
+    make_vqgan().push_to_hub("me/second", processor=processor)
+    assert files("me/second")["preprocessor_config.json"] == files()["preprocessor_config.json"]
+    assert "custom_pipelines" in files("me/second")["config.json"].decode()
+
+
+def test_words_and_processor_of_a_whole_model(v2l_folder, files, caplog):
+    model, processor = AutoModel.from_pretrained(v2l_folder), AutoProcessor.from_pretrained(v2l_folder)
+    model.push_to_hub("me/model")
+    assert {"codebook.json", "processor_config.json"} <= files().keys()
+    with torch.no_grad():
+        model.global_quantizer.codebook += 0.1
+    processor.image_processor.global_size = 48
+    model.push_to_hub("me/second", processor=processor)
+    assert b'"global_size": 48' in files("me/second")["processor_config.json"]
+    assert files("me/second")["codebook.json"] == files()["codebook.json"]
+    model.push_to_hub("me/third", processor=processor.image_processor)
+    assert files("me/third")["processor_config.json"] == files("me/second")["processor_config.json"]
+    assert "has no processor" not in caplog.text
 
 
 def test_a_pipelines_image_processor_goes_along(folder, files):

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard, hf_hub_download
 from safetensors import safe_open
-from transformers import AutoImageProcessor, AutoProcessor, PreTrainedModel
+from transformers import AutoImageProcessor, AutoProcessor, PreTrainedModel, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import UserError
+from ..references import LOADING_ERRORS
 from .assembly import Repository, assemble_repository, list_files
 from .connection import safe
-from .sources import CARD, INDEX, PROCESSOR, RUN_MODEL, Source, find_source
+from .sources import CARD, IMAGE_PROCESSOR, INDEX, PROCESSOR, RUN_MODEL, Source, find_source
 from .upload import CHANGED, MAIN, check_branch, check_repo_id, check_token, compare, publish
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def push_model(
     model: PreTrainedModel,
     repo_id: str,
     *,
-    image_processor: BaseImageProcessor | None = None,
+    processor: ProcessorMixin | BaseImageProcessor | None = None,
     commit_message: str | None = None,
     commit_description: str | None = None,
     private: bool | None = None,
@@ -51,7 +52,7 @@ def push_model(
     Args:
         model: One of this package's models.
         repo_id: Where to, OWNER/NAME.
-        image_processor: Reads its pictures; that of the folder which it was loaded from by default.
+        processor: Its processor or image processor; that of the folder which it was loaded from by default.
         commit_message: Of the commit.
         commit_description: Of the commit.
         private: Whether a repository that is made is to be private; the owner's own default otherwise.
@@ -73,13 +74,13 @@ def push_model(
     revision = revision or MAIN
     check_repo_id(repo_id), check_branch(revision)
     token = check_token(token if isinstance(token, str) else None)
-    source = source_in_memory(model, image_processor)
+    source = source_in_memory(model, processor)
     with tempfile.TemporaryDirectory(prefix="visual-sentence-") as place:
         folder = Path(place) / "assembled"
         folder.mkdir()
         if source is None:
             saved = Path(place) / repo_id.partition("/")[2] / RUN_MODEL
-            save(model, saved, image_processor, max_shard_size)
+            save(model, saved, processor, max_shard_size)
             source = find_source(str(saved))
         repository = assemble_repository(str(source.folder), folder, repo_id, link=True)
         repository = _with_card(repository, source, repo_id, revision, token, tags or ())
@@ -91,12 +92,14 @@ def push_model(
     return done.url
 
 
-def source_in_memory(model: PreTrainedModel, image_processor: BaseImageProcessor | None = None) -> Source | None:
+def source_in_memory(
+    model: PreTrainedModel, processor: ProcessorMixin | BaseImageProcessor | None = None
+) -> Source | None:
     """The folder that a model was loaded from, where the model is still what the folder holds.
 
     Args:
         model: One of this package's models.
-        image_processor: What has to be the folder's, too.
+        processor: What has to be the folder's, too.
 
     Returns:
         None for a model that came from elsewhere or was changed.
@@ -108,10 +111,13 @@ def source_in_memory(model: PreTrainedModel, image_processor: BaseImageProcessor
         source = find_source(str(home))
     except UserError:  # not what it was
         return None
-    if image_processor is not None:
-        if source.processor is None:
+    if processor is not None:
+        loader = AutoProcessor if isinstance(processor, ProcessorMixin) else AutoImageProcessor
+        try:
+            theirs = loader.from_pretrained(home)
+        except LOADING_ERRORS:  # it has none
             return None
-        if AutoImageProcessor.from_pretrained(home).to_dict() != image_processor.to_dict():
+        if theirs.to_dict() != processor.to_dict():
             return None
     return source if _same_fields(model, source) and _same_weights(model, source) else None
 
@@ -152,22 +158,26 @@ def _same_weights(model: PreTrainedModel, source: Source) -> bool:
 
 
 def save(
-    model: PreTrainedModel, folder: Path, image_processor: BaseImageProcessor | None, max_shard_size: int | str
+    model: PreTrainedModel,
+    folder: Path,
+    processor: ProcessorMixin | BaseImageProcessor | None,
+    max_shard_size: int | str,
 ) -> None:
     """Saves a model as it is now, with the processor of the folder that it came from.
 
     Args:
         model: The model.
         folder: Where to; it is made.
-        image_processor: In place of the folder's.
+        processor: In place of the folder's, or of the image processor in it.
         max_shard_size: Of a file.
     """
-    home, processor = _home(model), image_processor
-    if home is not None and (home / PROCESSOR).is_file():
-        processor = AutoProcessor.from_pretrained(home)
-        if image_processor is not None:
-            processor.image_processor = image_processor
-    elif home is not None and image_processor is None and find_source(str(home)).processor is not None:
+    home = _home(model)
+    if home is not None and (home / PROCESSOR).is_file() and not isinstance(processor, ProcessorMixin):
+        whole = AutoProcessor.from_pretrained(home)
+        if processor is not None:
+            whole.image_processor = processor
+        processor = whole
+    elif home is not None and (home / IMAGE_PROCESSOR).is_file() and processor is None:
         processor = AutoImageProcessor.from_pretrained(home)
     if processor is not None:
         processor.save_pretrained(folder)
