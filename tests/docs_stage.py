@@ -89,7 +89,7 @@ PREPARED: dict[str, dict[str, str]] = {
     "docs/howto/finetune.md": {"vqgan": "vqgan", "lvm": "lvm"},
     "docs/howto/distil.md": {"out/vqgan/model": "vqgan", "out/large/model": "lvm"},
     "docs/howto/evaluate.md": {"out/v2l/model": "v2l"},
-    "docs/security.md": {"model": "v2l"},
+    "docs/security.md": {"model": "v2l", "lvm": "lvm"},
     "docs/video.md": {"vqgan": "vqgan"},
     "docs/visual_sentences.md": {"out/simlvm": "simlvm"},
 }
