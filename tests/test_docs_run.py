@@ -64,7 +64,7 @@ SHAPES = (re.compile(r"shapes\[(\d+)?:\d+\]"), "shapes[:12]")
 NETWORK, SERVER, PROCESSES = "asks the network", "needs a server", "starts several processes"
 PUBLISHED = "reads weights of other projects; tests/conversion has small ones of each"
 SETTING_UP = "sets up an environment"
-MANY_WORDS = "asks for 21 words, more than the small codebook has"
+MANY_WORDS = "asks for 21 words, more than the few pictures here leave in the codebook"
 NOT_RUN = {
     ("", "make "): SETTING_UP,
     ("", "pip install "): SETTING_UP,
