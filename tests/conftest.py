@@ -10,7 +10,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import io
 import socket
 import struct
+import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from transformers import (
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
+    dynamic_module_utils,
 )
 
 import visual_sentence  # noqa: F401  (registers the model types)
@@ -104,6 +107,23 @@ def free_port() -> int:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def modules_cache(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A cache of its own for code that comes with models; none of it is imported before, or afterwards any more."""
+    place = tmp_path / "modules"
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(place))
+    monkeypatch.syspath_prepend(str(place))
+    forget_modules()
+    yield place
+    forget_modules()
+
+
+def forget_modules() -> None:
+    """Takes code that came with models out of the modules that are imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+        del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

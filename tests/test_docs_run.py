@@ -183,6 +183,7 @@ def pin(server: HubServer | None) -> None:
         repository.branches[PLACE_OF_COMMIT] = repository.branches["main"]
 
 
+@pytest.mark.usefixtures("modules_cache")
 @pytest.mark.parametrize("page", [page for page, steps in STEPS.items() if any(not reasons(step) for step in steps)])
 def test_the_page_runs(page, stage, tmp_path, monkeypatch, capsys, request):
     server = request.getfixturevalue("hub") if page in ON_THE_HUB else None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from transformers import AutoModel, dynamic_module_utils, pipeline
+from transformers import AutoModel, pipeline
 from transformers.dynamic_module_utils import get_imports, get_relative_import_files, get_relative_imports
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -225,14 +225,13 @@ def test_a_model_saved_alone_promises_no_pipeline(v2l_folder, tmp_path):
     assert "custom_pipelines" not in json.loads((tmp_path / "alone" / "config.json").read_text())
 
 
-def test_where_the_package_is_installed_too_both_kinds_of_objects_meet(make_v2l, llm_folder, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("modules_cache")
+def test_where_the_package_is_installed_too_both_kinds_of_objects_meet(make_v2l, llm_folder, tmp_path):
     folder, processor = tmp_path / "model", V2LImageProcessor(global_size=32)
     VisualFewShotClassificationPipeline(make_v2l(), image_processor=processor).save_pretrained(folder)
     language_model = load_language_model(str(llm_folder), dtype="float32", device="cpu")
     settings = {"model": str(folder), "language_model": language_model, "device": "cpu"}
     teal, gold = Image.new("RGB", (50, 40), "teal"), Image.new("RGB", (50, 40), "gold")
-    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     came_along = pipeline(FEW_SHOT_TASK, **settings, trust_remote_code=True)
     installed = pipeline(FEW_SHOT_TASK, **settings, pipeline_class=VisualFewShotClassificationPipeline)
     assert type(came_along).__module__.startswith("transformers_modules.")
