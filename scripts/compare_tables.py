@@ -8,6 +8,7 @@ with status 1 where a number differs by more than --tolerance. See docs/reproduc
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ def read_rows(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        return {row["key"]: row for row in report["rows"]}
+        rows = {row["key"]: row for row in report["rows"]}
+        for row in rows.values():
+            numbers_of(row)
+        return rows
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no report of `visual-sentence reproduce` ({error}): give its NAME.json.") from error
 
@@ -92,7 +96,10 @@ def _distance(first: Numbers, second: Numbers, place: str) -> float:
     if place not in first or place not in second:
         return float("inf")
     one, other = first[place], second[place]
-    return 0.0 if one == other else abs(one - other) / max(abs(one), abs(other))
+    if one == other or (math.isnan(one) and math.isnan(other)):
+        return 0.0
+    share = abs(one - other) / max(abs(one), abs(other))
+    return float("inf") if math.isnan(share) else share  # of what is no number, or endless
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -70,7 +70,7 @@ def push_pipeline_to_hub(self: Any, repo_id: str, **options: Any) -> str:
     Raises:
         UserError: See `visual_sentence.publishing.push_model`.
     """
-    return push_to_hub(self.model, repo_id, processor=self.image_processor, **options)
+    return push_to_hub(self.model, repo_id, **{"processor": self.image_processor, **options})
 
 
 __all__ = ["register"]

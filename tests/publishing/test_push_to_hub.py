@@ -116,6 +116,8 @@ def test_a_pipelines_image_processor_goes_along(folder, files):
     made = pipeline(RECONSTRUCTION_TASK, model=str(folder), device="cpu")
     made.push_to_hub("me/model")
     assert b"23.46" in files()["README.md"]
+    made.push_to_hub("me/given", processor=AutoImageProcessor.from_pretrained(folder))
+    assert files("me/given").keys() == files().keys()
     made.image_processor.local_size = 32
     made.push_to_hub("me/second")
     assert b'"local_size": 32' in files("me/second")["preprocessor_config.json"]

@@ -74,7 +74,14 @@ def test_a_count_that_is_gone_is_a_difference(compare, changed):
     assert status == 1 and "clip n: 250 and None" in out
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"rows": [{}]}'])
+def test_what_is_no_number_is_a_difference(compare, changed):
+    path = changed(lambda rows: rows["spae-5"]["cells"]["clip"]["ours"].update(value=float("nan")))
+    status, out, _ = compare(SHIPPED, path, "--tolerance", 0.5)
+    assert status == 1 and "clip value: " in out and out.splitlines()[-1].startswith("3 same, 1 different")
+    assert compare(path, path)[0] == 0
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"rows": [{}]}', '{"rows": [{"key": "a"}]}'])
 def test_what_is_no_report_is_one_line(compare, tmp_path, text):
     path = tmp_path / "report.json"
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""Stop: a visitor's work ends before the models' next step, and leaves them as they were.
+"""Stop: a visitor's work ends before a language model's next step, and leaves the models as they were.
 
 Gradio's own `cancels` lets a stage go on to its end, and the page may show an error where the stopped one answers last.
 """

@@ -1,11 +1,12 @@
 """From a model folder to a repository of the Hub: assembled, tried out, compared, and uploaded in one commit."""
 
 from .assembly import Repository, RepositoryFile, assemble_repository, list_files
+from .comparison import Comparison, compare
 from .connection import Patience
 from .in_memory import push_model
 from .loading import check_loads
 from .sources import Source, find_source
-from .upload import Comparison, Published, check_branch, check_repo_id, check_token, compare, publish
+from .upload import Published, check_branch, check_repo_id, check_token, publish
 
 __all__ = [
     "Comparison",

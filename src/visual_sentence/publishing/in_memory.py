@@ -19,10 +19,11 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import UserError
 from ..references import LOADING_ERRORS
-from .assembly import Repository, assemble_repository, list_files
+from .assembly import Repository, RepositoryFile, assemble_repository, digest
+from .comparison import CHANGED, MAIN, compare
 from .connection import safe
 from .sources import CARD, IMAGE_PROCESSOR, INDEX, PROCESSOR, RUN_MODEL, Source, find_source
-from .upload import CHANGED, MAIN, check_branch, check_repo_id, check_token, compare, publish
+from .upload import check_branch, check_repo_id, check_token, publish
 
 logger = logging.getLogger(__name__)
 # Fields of a configuration that say how it was written or loaded.
@@ -148,9 +149,7 @@ def _same_weights(model: PreTrainedModel, source: Source) -> bool:
         with safe_open(source.folder / name, "pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118  (no mapping)
                 tensor = tensors.get_tensor(key)
-                if key not in held or not torch.equal(held[key].to("cpu", tensor.dtype), tensor):
-                    return False
-                if held[key].dtype != tensor.dtype:
+                if key not in held or held[key].dtype != tensor.dtype or not torch.equal(held[key].cpu(), tensor):
                     return False
                 found.add(held[key].data_ptr())
     # a tied weight is written once
@@ -189,17 +188,21 @@ def _with_card(
     repository: Repository, source: Source, repo_id: str, revision: str, token: str, tags: Sequence[str]
 ) -> Repository:
     """The repository with the card that is to be there."""
-    place = repository.folder / CARD
-    there = compare(repository, repo_id, revision, token)
-    kept = not source.has(CARD) and not isinstance(there, str) and there.states.get(CARD) == CHANGED
+    place, kept = repository.folder / CARD, False
+    if not source.has(CARD):
+        there = compare(repository, repo_id, revision, token)
+        kept = not isinstance(there, str) and there.states.get(CARD) == CHANGED
+    others = tuple(file for file in repository.files if file.path != CARD)
     if tags:
         card = ModelCard.load(_fetch_card(repo_id, revision, token) if kept else place)
         before = card.data.get("tags") or []
         card.data["tags"] = [*before, *(tag for tag in tags if tag not in before)]
         card.save(place)
-    elif kept:
+        return replace(repository, files=(*others, RepositoryFile(CARD, place.stat().st_size, digest(place))))
+    if kept:
         place.unlink()
-    return replace(repository, files=tuple(list_files(repository.folder)))
+        return replace(repository, files=others)
+    return repository
 
 
 def _fetch_card(repo_id: str, revision: str, token: str) -> str:

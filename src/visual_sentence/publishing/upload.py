@@ -1,4 +1,4 @@
-"""One folder to one commit of a repository of the Hub, and what that would change.
+"""One folder to one commit of a repository of the Hub.
 
 A commit is one step of the Hub's: large files are stored before it and belong to nothing until it names them. So
 whatever goes wrong, a branch is what it was before or all of what it is to be.
@@ -18,49 +18,19 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id
-from huggingface_hub.utils.sha import git_hash
 
 from ..errors import UserError
 from ..progress import progress_bar
-from .assembly import Repository, RepositoryFile, digest
-from .connection import CONFLICTS, REFUSED, Patience, Watch, interruption, persist, safe, without
+from .assembly import Repository, digest
+from .comparison import MAIN, Comparison, look_up
+from .connection import CONFLICTS, Patience, Watch, interruption, persist, safe, without
 from .sources import GENERATION_CONFIG, IMAGE_PROCESSOR, INDEX, LOCAL_WORDS, PROCESSOR, WEIGHTS, WORDS
 
-MAIN = "main"
-NEW, CHANGED, SAME = "new", "changed", "same"
 # Read wherever they are found, so that one that an earlier model left would go into this one.
 READ_IF_THERE = (WEIGHTS, INDEX, GENERATION_CONFIG, WORDS, LOCAL_WORDS, PROCESSOR, IMAGE_PROCESSOR)
-OF_THE_HUB = ".gitattributes"
-LOOK = Patience(tries=1, timeout=15)
 COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What an upload changes.
-
-    Args:
-        states: "new", "changed" or "same" for each file of the folder, by path.
-        only_there: Files that the repository has beside them.
-        exists: Whether the repository exists and can be seen.
-        private: Whether it is private.
-        head: The commit that was looked at; None where there is none.
-    """
-
-    states: dict[str, str]
-    only_there: tuple[str, ...]
-    exists: bool
-    private: bool | None
-    head: str | None
-
-    @property
-    def different(self) -> list[str]:
-        """The files that have to be sent."""
-        return [path for path, state in self.states.items() if state != SAME]
 
 
 @dataclass(frozen=True)
@@ -80,6 +50,19 @@ class Published:
     comparison: Comparison
     deleted: tuple[str, ...]
     is_new_commit: bool
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a commit says of itself.
+
+    Args:
+        message: Its first line; one of ours by default.
+        description: The rest.
+    """
+
+    message: str | None
+    description: str | None
 
 
 @dataclass
@@ -142,31 +125,6 @@ def check_token(token: str | None = None) -> str:
     return token
 
 
-def compare(repository: Repository, repo_id: str, revision: str = MAIN, token: str | None = None) -> Comparison | str:
-    """What an upload would change, looked up and not done.
-
-    Args:
-        repository: What would be uploaded.
-        repo_id: Where to.
-        revision: The branch.
-        token: To look with; the one that huggingface_hub finds by default.
-
-    Returns:
-        The comparison, or why there is none, where the Hub gives no answer.
-    """
-    token = token or get_token() or None
-    api, watch = HfApi(token=token or False), Watch(LOOK.timeout)
-    try:
-        return persist(lambda: _compare(api, repository, repo_id, revision), LOOK, watch, lambda _: None)
-    except OfflineModeIsEnabled:
-        return "HF_HUB_OFFLINE is set"
-    except Exception as error:
-        found = safe(error, repo_id, token)
-        if found is error:
-            raise
-        return str(found)
-
-
 def publish(
     repository: Repository,
     repo_id: str,
@@ -211,7 +169,7 @@ def publish(
 
     def step() -> Published:
         found = _ready(api, repository, repo_id, private, revision, attempts)
-        return _commit(api, repository, repo_id, revision, (message, description), delete, found, attempts, tell)
+        return _commit(api, repository, repo_id, revision, _Said(message, description), delete, found, attempts, tell)
 
     try:
         published = persist(step, patience, watch, tell)
@@ -227,43 +185,6 @@ def publish(
     return published
 
 
-def _compare(api: HfApi, repository: Repository, repo_id: str, revision: str) -> Comparison:
-    """Reads what is there."""
-    try:
-        private = bool(api.model_info(repo_id).private)
-    except RepositoryNotFoundError as error:
-        # without a token the Hub says 401 of what is not there, too
-        if error.response.status_code == REFUSED and isinstance(api.token, str):
-            raise
-        return Comparison(dict.fromkeys((file.path for file in repository.files), NEW), (), False, None, None)
-    try:
-        head = api.model_info(repo_id, revision=revision).sha
-    except RevisionNotFoundError:
-        return Comparison(dict.fromkeys((file.path for file in repository.files), NEW), (), True, private, None)
-    there = {file.path: file for file in api.list_repo_tree(repo_id, revision=head, recursive=True) if _is_file(file)}
-    states = {
-        file.path: NEW
-        if file.path not in there
-        else SAME
-        if _is_same(repository.folder, file, there[file.path])
-        else CHANGED
-        for file in repository.files
-    }
-    only_there = tuple(sorted(there.keys() - states.keys() - {OF_THE_HUB}))
-    return Comparison(states, only_there, True, private, head)
-
-
-def _is_file(entry: Any) -> bool:
-    return hasattr(entry, "blob_id")
-
-
-def _is_same(folder: Path, ours: RepositoryFile, theirs: Any) -> bool:
-    """Whether the Hub's digest of a file is ours: SHA-256 of large ones, git's own of others."""
-    if theirs.lfs is not None:
-        return theirs.lfs.sha256 == ours.sha256
-    return theirs.size == ours.size and theirs.blob_id == git_hash((folder / ours.path).read_bytes())
-
-
 def _ready(
     api: HfApi, repository: Repository, repo_id: str, private: bool, revision: str, attempts: _Attempts
 ) -> Comparison:
@@ -272,7 +193,7 @@ def _ready(
     Raises:
         UserError: If the repository is public and was to be private, or the token may not see it.
     """
-    found = _compare(api, repository, repo_id, revision)
+    found = look_up(api, repository, repo_id, revision)
     if found.exists and private and not found.private and not attempts.created:
         raise UserError(
             f"{repo_id} exists and is public, so --private would be no use: change its visibility in its settings "
@@ -289,7 +210,7 @@ def _ready(
     if found.head is None and revision != MAIN and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     if found.head is None:
-        found = _compare(api, repository, repo_id, revision)
+        found = look_up(api, repository, repo_id, revision)
     attempts.first = attempts.first or found
     return found
 
@@ -299,7 +220,7 @@ def _commit(
     repository: Repository,
     repo_id: str,
     revision: str,
-    said: tuple[str | None, str | None],
+    said: _Said,
     delete: bool,
     found: Comparison,
     attempts: _Attempts,
@@ -335,8 +256,8 @@ def _commit(
             return api.create_commit(
                 repo_id,
                 operations(),
-                commit_message=said[0] or f"Upload {repository.name} with visual-sentence",
-                commit_description=said[1],
+                commit_message=said.message or f"Upload {repository.name} with visual-sentence",
+                commit_description=said.description,
                 revision=revision,
                 parent_commit=found.head,
             )
@@ -376,7 +297,7 @@ def _check_arrived(api: HfApi, repository: Repository, repo_id: str, published: 
     Raises:
         UserError: If they differ.
     """
-    there = _compare(api, repository, repo_id, published.commit)
+    there = look_up(api, repository, repo_id, published.commit)
     _refuse_others(there.different, repo_id, published)
 
 
@@ -406,4 +327,4 @@ def _refuse_others(different: Sequence[str], repo_id: str, published: Published)
     )
 
 
-__all__ = ["Comparison", "Published", "check_branch", "check_repo_id", "check_token", "compare", "publish"]
+__all__ = ["Published", "check_branch", "check_repo_id", "check_token", "publish"]
